@@ -10,7 +10,7 @@ from entgldb.client import writes as client_writes
 from entgldb.client.spread import Made
 from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document
-from entgldb.messages.client import Write, Written
+from entgldb.messages.client import ABSENT, Write, Written
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import Version
@@ -94,7 +94,7 @@ class Batched:
         """Store a document that is not there yet, as ``Collection.insert``; its key."""
         self._batch.refuse_unnamed(keyed=key is not None)
         key = client_writes.new_key() if key is None else key
-        self._put(key, client_writes.whole(document), client_writes.ABSENT)
+        self._put(key, client_writes.whole(document), ABSENT)
         return key
 
     def update(

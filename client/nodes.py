@@ -48,6 +48,7 @@ class MemberRow(NamedTuple):
     key: str | None
     """SHA-256 of the SubjectPublicKeyInfo of its certificates, 64 hex digits. No other key counts for it."""
     since: int | None
+    """It has been noted by this key; None: not yet, as it had no link."""
     last_seen: int | None
     state: str
     """``member``, ``retired`` or ``expelled``."""
@@ -107,12 +108,19 @@ class Nodes:
 
     def members(self) -> list[MemberRow]:
         """Every node of the LAN that the cluster knows, by id."""
-        documents = {} if "cluster" in self._database.status("sync") else self._documents()
+        sync, own = self._database.status("sync"), node_of(self._database.documents.origin())
+        documents = {} if "cluster" in sync else self._documents()
         found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
         told, key = self._told(), self.cluster_key()
         waiting = () if key is None else key.waiting
         return [
-            row._replace(told=told.get(row.node_id, ()), moved=row.node_id not in waiting) for row in found
+            row._replace(
+                # nobody has seen that of a node which had no link yet: it is the one that it will show
+                key=row.key or (sync.get("key") if row.node_id == own else None),
+                told=told.get(row.node_id, ()),
+                moved=row.node_id not in waiting,
+            )
+            for row in found
         ]
 
     def _told(self) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NoNodeError
 from entgldb.messages.limits import MEMBERS_MAX
-from entgldb.messages.model import Version, whole_number
+from entgldb.messages.model import NODE_ID, Version, whole_number
 
 if TYPE_CHECKING:
     from entgldb.client.transport import Transport
@@ -96,7 +96,7 @@ def need_of(ack: Who) -> str:
     else:
         need = f"nodes:{','.join(ack)}" if isinstance(ack, Iterable) else ""
     word, _, rest = need.partition(":")
-    named = word == "nodes" and rest != ""
+    named = word == "nodes" and all(NODE_ID.fullmatch(name) for name in rest.split(","))
     counted = word == "peers" and bool(whole_number(rest, MEMBERS_MAX))
     if not (need in ("all", "cloud") or named or counted):
         raise InvalidError(f"{ack!r:.80} does not say who has to have it", hint=_NEEDS)

@@ -28,8 +28,6 @@ PART_DOCUMENTS: Final = 500
 PART_BYTES: Final = 1024 * 1024
 """Bodies of one such transaction; with one more document it still fits a frame."""
 
-ABSENT: Final = Written("", 0)
-"""``Write.expects`` of a write for which there must be no document."""
 _text_of: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 """As ``json.dumps``, which makes an encoder at each call: a quarter of its time for a small document."""
 _REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,15})")

@@ -5,6 +5,8 @@ The same messages travel by the Unix socket of a node and by Thespian's ask and 
 
 from __future__ import annotations
 
+from typing import Final
+
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Channel, Count, Json, Message, Record, Small, message, record
 
@@ -68,8 +70,8 @@ class Write(Record):
     """In a collection that merges: done in order on the document as it stands, or on an empty one."""
     expects: Written | None = None
     """The version that the write is meant for: where the newest of the document is another, the whole commit
-    is refused (``version-mismatch``). With ``seq`` 0 and no origin: so it is where there is a document
-    (``already-exists``)."""
+    is refused (``version-mismatch``). ``PRESENT``: so it is where there is no document; ``ABSENT``: where
+    there is one (``already-exists``)."""
     update: bytes | None = None
     """JSON text of update operators for the document that stands, instead of a body. Where there is none, the
     write does nothing and its version has ``seq`` 0."""
@@ -80,6 +82,12 @@ class Write(Record):
     does not match, the write does nothing and its version has ``seq`` 0."""
     expire_after: Count | None = None
     """Milliseconds after which nobody shows what is written; 0: never. None: as the collection has it."""
+
+
+ABSENT: Final = Written("", 0)
+"""``Write.expects`` of a write for which there must be no document."""
+PRESENT: Final = Written("*", 0)
+"""``Write.expects`` of one for which there must be one, of whatever version."""
 
 
 @message(40, Channel.CLIENT)

@@ -42,11 +42,13 @@ class EntglError(Exception):
 
     ``code`` is a stable word, ``text`` a sentence for a person, ``hint`` what to try next.
     ``definite`` is False when the operation may have happened all the same. ``stored`` is how many documents
-    of a call for many were stored, updated or deleted before it.
+    of a call for many were stored, updated or deleted before it. ``key`` is the one that an ``insert`` had
+    made.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
     stored: int = 0
+    key: str = ""
 
     def __init__(
         self, text: str, *, code: ErrorCode | None = None, hint: str = "", definite: bool = True
@@ -114,13 +116,12 @@ class NoNodeError(EntglError):
 class NoAnswerError(EntglError):
     """No answer came in time; the operation may have happened.
 
-    ``request`` is the id of a write that had none: the same write with ``request=`` is done once.
+    ``request`` is the id of a write that had none: the same write with ``request=`` is done once; an insert
+    takes the same ``key``, too.
     """
 
     code = ErrorCode.TIMEOUT
     request: str = ""
-    key: str = ""
-    """The key that an ``insert`` had made: repeated, the insert takes both."""
     detail: str = ""
     """The fault that broke the request; empty where only time has passed."""
 

@@ -9,10 +9,9 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX
-from entgldb.messages.model import Version, whole_number
+from entgldb.messages.model import whole_number
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json, read_object
 from entgldb.web.problems import UnfitKindError
@@ -58,19 +57,6 @@ def answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = No
 def text_of_json(body: Json) -> str:
     """JSON without blanks."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-
-def etag(version: Version) -> str:
-    """The entity tag of a version (RFC 9110, section 8.8.3)."""
-    return f'"{version_text(version)}"'
-
-
-def read_etag(text: str, what: str) -> Version:
-    """The version of one strong entity tag. Raises InvalidError."""
-    text = text.strip()
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        raise InvalidError(f"{what} {text!r:.80} is not one entity tag", hint='If-Match: "ORIGIN:SEQ"')
-    return read_version(text[1:-1], what)
 
 
 def number(request: Request, name: str, default: int | None, most: int) -> int | None:

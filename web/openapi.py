@@ -34,6 +34,7 @@ _OBJECT: Final[Schema] = {"type": "object"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": COUNT_MAX}
 _VERSION: Final[Schema] = {"type": "string", "description": "ORIGIN:SEQ"}
+_CONDITION: Final[Schema] = {"type": "string", "description": "ORIGIN:SEQ, or *: any version"}
 _FILTER: Final[Schema] = {"type": "object", "description": "docs/queries.md"}
 _SORT: Final[Schema] = {"type": ["string", "array", "null"], "items": _TEXT}
 
@@ -65,7 +66,7 @@ _WRITE: Final = _closed(
     key=_TEXT,
     document=_OBJECT,
     update=_OBJECT,
-    if_version=_VERSION,
+    if_version=_CONDITION,
     upsert={"type": "boolean"},
 )
 _INVITED: Final[dict[str, Schema]] = {
@@ -199,10 +200,10 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
 }
 """Name of a handler -> status -> JSON of the answer; None: it has no body."""
 _WRITE_OPTIONS: Final = ("ack", "ack_timeout", "Idempotency-Key")
-_ONE: Final = (*_WRITE_OPTIONS, "If-Match")
+_ONE: Final = (*_WRITE_OPTIONS, "If-Match", "If-None-Match")
 OPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "get": ("If-None-Match",),
-    "put": (*_ONE, "If-None-Match"),
+    "get": ("If-Match", "If-None-Match"),
+    "put": _ONE,
     "insert": _WRITE_OPTIONS,
     "update": (*_ONE, "upsert"),
     "delete": _ONE,
@@ -224,6 +225,8 @@ _KINDS: Final[dict[str, Schema]] = {
     "limit": _LIMIT,
     "skip": {"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
     "upsert": {"enum": ["true", "false"]},
+    "If-Match": {"type": "string", "description": "the ETag of the version that must stand, or *: of any"},
+    "If-None-Match": {"type": "string", "description": "*: there must be none; GET takes ETags, too"},
     "max_lag": {"type": "number", "minimum": 0},
     "collection": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
     "key": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
@@ -265,6 +268,9 @@ def described(routes: Iterable[Route]) -> Schema:
         **dict.fromkeys(("type", "title", "detail", "code", "hint"), _TEXT),
         status={"type": "integer"},
         definite={"type": "boolean", "description": "false: it may have been done all the same"},
+        key={"type": "string", "description": "of the document that was made"},
+        stored={"type": "integer", "description": "documents of many that were stored"},
+        **dict.fromkeys(("versions", "durable", "missing"), _array(_TEXT)),
     )
     return {
         "openapi": "3.1.0",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import http
 import json
 import logging
-from typing import Final
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from entgldb.client.conflicts import version_text
+from entgldb.client.spread import SpreadError
 from entgldb.client.upkeep.tracing import CALL
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 
@@ -59,6 +61,7 @@ def problem(fault: EntglError, status: int | None = None) -> Response:
         "code": fault.code.value,
         "hint": fault.hint,
         "definite": fault.definite,
+        **_made(fault),
     }
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
     if status == 401:
@@ -66,10 +69,25 @@ def problem(fault: EntglError, status: int | None = None) -> Response:
     return Response(json.dumps(body, ensure_ascii=False), status, headers, MEDIA_TYPE)
 
 
+def _made(fault: EntglError) -> dict[str, Any]:
+    """Facts for a program: what was made all the same, and who has it on a disk by now."""
+    told: dict[str, Any] = {name: getattr(fault, name) for name in ("key", "stored") if getattr(fault, name)}
+    if isinstance(fault, SpreadError):
+        told |= {
+            "versions": [version_text(version) for version in fault.versions],
+            "durable": fault.spread.durable,
+            "missing": fault.spread.missing,
+        }
+    return told
+
+
 async def of_ours(request: Request, fault: Exception) -> Response:
     """Starlette calls it for an ``EntglError`` that a handler raised."""
     assert isinstance(fault, EntglError), "it is registered for these alone"
-    return problem(fault, 415 if isinstance(fault, UnfitKindError) else None)
+    status = 415 if isinstance(fault, UnfitKindError) else None
+    if fault.code is ErrorCode.EXISTS and "if-none-match" in request.headers:
+        status = 412
+    return problem(fault, status)
 
 
 async def of_http(request: Request, fault: Exception) -> Response:

@@ -114,7 +114,7 @@ def needed(text: str, members: frozenset[str], clouds: frozenset[str]) -> Need:
         return Need(members, len(members))
     if text == "cloud":
         if not clouds:
-            raise NotFoundError("there is no cloud peer that is enabled", hint="entgldb peers")
+            raise NotFoundError("there is no cloud peer that is enabled", hint="entgldb list-peers")
         return Need(clouds, 1)
     if word == "peers" and (count := whole_number(rest, MEMBERS_MAX)):
         return Need(members, count)

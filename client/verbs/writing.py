@@ -13,10 +13,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from entgldb.client import writes
-from entgldb.client.spread import Ack, Made, Spread, Who
+from entgldb.client.spread import Ack, Made, Spread, SpreadError, Who
 from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document, Part
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.client import ABSENT, RequestId, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 
@@ -109,18 +109,18 @@ class Writing:
     async def insert(
         self, document: Mapping[str, Any], key: str | None, expire_after: float | None, request: str | None
     ) -> Document:
-        """One new document; ``key`` of a NoAnswerError says which one was made."""
+        """One new document; ``key`` of an error says which one was made, or may have been."""
         writes.refuse_unnamed(request, keyed=key is not None)
         key = writes.new_key() if key is None else key
         life_ms = writes.life(expire_after)
-        write = writes.put(self._name, key, document, expects=writes.ABSENT, life_ms=life_ms)
+        write = writes.put(self._name, key, document, expects=ABSENT, life_ms=life_ms)
         try:
             (version,) = await self._begin((write,), writes.request_id(request))()
-        except NoAnswerError as fault:
+            assert version is not None
+            return writes.inserted(write, await self._acknowledged(version))
+        except (NoAnswerError, SpreadError) as fault:
             fault.key = key
             raise
-        assert version is not None
-        return writes.inserted(write, await self._acknowledged(version))
 
     async def insert_many(
         self,
@@ -134,7 +134,7 @@ class Writing:
         writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
         keys: list[str] = []
         pairs = writes.keyed(documents, keys)
-        life_ms, absent = writes.life(expire_after), writes.ABSENT
+        life_ms, absent = writes.life(expire_after), ABSENT
         cut = writes.parts(self._name, pairs, atomic=atomic, expects=absent, life_ms=life_ms)
         await self._put_parts(cut, request)
         return keys

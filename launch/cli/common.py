@@ -98,6 +98,8 @@ def sentence(fault: EntglError) -> str:
     text = ended(fault.text)
     if not fault.definite:
         text += " It may have been done, or may yet be (definite: no)."
+    if fault.key:
+        text += f" Its key is {fault.key}."
     told = f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
     # the faults of a configuration are one to a line
     return "\n".join(map(harmless, told.split("\n"))) if fault.code is ErrorCode.CONFIG else harmless(told)

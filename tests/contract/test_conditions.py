@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.messages.client import RequestId, Write, Written
+from entgldb.messages.client import ABSENT, PRESENT, RequestId, Write, Written
 from entgldb.messages.errors import EntglError, ExistsError, VersionError
 from entgldb.messages.model import Version
 from tests.contract.test_merging import NOW, Make, Node, make
 
 __all__ = ["make"]
-ABSENT = Written("", 0)
 
 
 @pytest.fixture(params=["lww", "merge"])
@@ -60,6 +59,19 @@ def test_a_write_meets_the_version_that_it_is_meant_for_or_is_refused(node: Node
         refused(node, VersionError, "c/k is not there, not version", put(4, version))
         refused(node, VersionError, "c/k is not there, not version", delete(version))
     refused(node, VersionError, "c/never is not there", put(5, gone, "never"))
+
+
+def test_a_write_over_any_version_meets_a_document_or_is_refused(node: Node) -> None:
+    update = Write("c", "k", None, expects=PRESENT, update=b'{"$inc":{"n":1}}', upsert=True)
+    for write in (put(1, PRESENT), update, delete(PRESENT.version)):
+        refused(node, VersionError, "c/k is not there", write)
+    node.write(put(1, ABSENT), put(2, PRESENT))
+    node.write(put(3, PRESENT))
+    node.write(update)
+    assert node.get() == {"n": 4}
+    node.write(delete(PRESENT.version))
+    refused(node, VersionError, "c/k is not there", put(5, PRESENT))
+    refused(node, VersionError, "c/k is not there", put(5, None), delete(None), put(6, PRESENT))
 
 
 def test_a_write_meets_what_the_writes_before_it_in_its_commit_leave(node: Node) -> None:

@@ -1,7 +1,7 @@
 """Documents by HTTP: one by key, many by a filter, in bulk and in batches.
 
-The version of a document is its entity tag: ``If-Match`` writes for that version alone, ``If-None-Match: *``
-writes only where nothing is. ``Idempotency-Key`` names a write: sent again with the same key it is done once.
+The version of a document is its entity tag, which the conditions of a request name. ``Idempotency-Key`` names
+a write: sent again with the same key it is done once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from entgldb.client.conflicts import read_version, version_text
+from entgldb.client.conflicts import version_text
 from entgldb.client.keys import named_key
 from entgldb.client.spread import read_ack
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.web.bodies import MANY_BYTES_MAX, answer, etag, number, object_in_query, object_of, read_etag
+from entgldb.web.bodies import MANY_BYTES_MAX, answer, number, object_in_query, object_of
+from entgldb.web.conditions import etag, expected, is_known, read_condition
 
 if TYPE_CHECKING:
     from entgldb.client.aio.collection import Collection
@@ -66,26 +67,26 @@ class Documents:
         return answer({"collections": page, "after": page[-1] if page and len(names) > limit else None})
 
     async def get(self, request: Request) -> Response:
-        """One document, with its version as ``ETag``; 304 where ``If-None-Match`` names that."""
+        """One document, with its version as ``ETag``; 304 where ``If-None-Match`` names that, or is ``*``."""
         collection, key = _place(request)
         document = await self._db[collection].get(key)
         if document is None or document.version is None:
             raise NotFoundError(f"no document {key!r:.80} in {collection}")
         tag = etag(document.version)
-        if tag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
+        if is_known(request, tag):
             return Response(status_code=304, headers={"ETag": tag})
         return answer(document, headers={"ETag": tag})
 
     async def put(self, request: Request) -> Response:
         """Store a document whole; 201 where ``If-None-Match: *`` says that there must be none."""
         collection, key = _place(request)
-        fields = await object_of(request, "the document")
-        target, named = self._acked(request, collection), request.headers.get("idempotency-key")
-        if request.headers.get("if-none-match", "").strip() == "*":
-            made = await target.insert(fields, key=key, request=named)
-            assert made.version is not None
-            return _written(made.version, 201)
-        return _written(await target.replace(key, fields, if_version=_if_match(request), request=named))
+        version = await self._acked(request, collection).replace(
+            key,
+            await object_of(request, "the document"),
+            if_version=expected(request),
+            request=request.headers.get("idempotency-key"),
+        )
+        return _written(version, 201 if "if-none-match" in request.headers else 200)
 
     async def insert(self, request: Request) -> Response:
         """Store a document under a new key; ``Location`` tells it. ``Idempotency-Key`` makes the key."""
@@ -106,7 +107,7 @@ class Documents:
         version = await self._acked(request, collection).update(
             key,
             await object_of(request, "the update"),
-            if_version=_if_match(request),
+            if_version=expected(request),
             upsert=request.query_params.get("upsert") == "true",
             request=request.headers.get("idempotency-key"),
         )
@@ -118,7 +119,7 @@ class Documents:
         """Delete a document."""
         collection, key = _place(request)
         version = await self._acked(request, collection).delete(
-            key, if_version=_if_match(request), request=request.headers.get("idempotency-key")
+            key, if_version=expected(request), request=request.headers.get("idempotency-key")
         )
         if version is None:
             raise NotFoundError(f"no document {key!r:.80} in {collection}")
@@ -221,11 +222,6 @@ def _written(version: Version, status: int = 200) -> Response:
     return answer({"version": version_text(version)}, status, {"ETag": etag(version)})
 
 
-def _if_match(request: Request) -> Version | None:
-    text = request.headers.get("if-match")
-    return None if text is None else read_etag(text, "If-Match")
-
-
 def _ack(request: Request) -> dict[str, Any]:
     """``ack`` and ``ack_timeout`` of the query; empty where there is no ``ack``."""
     ack = request.query_params.get("ack")
@@ -252,18 +248,18 @@ def _gather(batch: Any, write: Any, what: str, named: str | None) -> None:
     version = write.get("if_version")
     if version is not None and not isinstance(version, str):
         raise InvalidError(f"{what}.if_version is no text")
-    expected = None if version is None else read_version(version, f"{what}.if_version")
+    stands = None if version is None else read_condition(version, f"{what}.if_version")
     target = batch[collection]
     if op in ("put", "insert") and not isinstance(write.get("document"), dict):
         raise InvalidError(f"{what}.document is no object")
     match op:
         case "put":
-            target.replace(key, write["document"], if_version=expected)
+            target.replace(key, write["document"], if_version=stands)
         case "insert":
             target.insert(write["document"], key=named_key(named) if key is None and named else key)
         case "update":
-            target.update(key, write.get("update"), if_version=expected, upsert=write.get("upsert") is True)
+            target.update(key, write.get("update"), if_version=stands, upsert=write.get("upsert") is True)
         case "delete":
-            target.delete(key, if_version=expected)
+            target.delete(key, if_version=stands)
         case _:
             raise InvalidError(f"{what}.op is {op!r:.40}", hint="put, insert, update or delete")

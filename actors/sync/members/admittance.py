@@ -134,7 +134,12 @@ class Admittance:
     def report(self, own: Origin, ctx: Context) -> dict[str, Json]:
         """For ``status``."""
         retired = Reason.RETIRED in self.told or own in self.retired
-        return {"retired": retired, "refused": self.refused(ctx), "cluster_key": self.keys.report()}
+        return {
+            "retired": retired,
+            "key": self._key or None,
+            "refused": self.refused(ctx),
+            "cluster_key": self.keys.report(),
+        }
 
     def refused(self, ctx: Context) -> list[Json]:
         """The machines that came lately and got no link."""

@@ -49,7 +49,7 @@ def members(db: Database, as_json: bool, accepted: str, key: str) -> None:
         listed = [row._asdict() for row in rows]
         show({"members": listed, "refused": refused, "cluster_key": told, "secrets": secrets})
         return
-    table(("node", "key", "since", "last seen", "state"), map(_cells, rows))
+    table(("node", "key", "since", "last seen", "state"), map(cells, rows))
     for row in refused:
         say(
             f"refused {_time(row['at_ms'])}: {row['node_id']} with key {row['key'][:SHOWN]} ({row['reason']})"
@@ -150,12 +150,14 @@ def _others(db: Database, node_id: str) -> set[str]:
     return {row.node_id for row in db.nodes.members() if row.state == "member" and row.node_id != node_id}
 
 
-def _cells(row: MemberRow) -> tuple[str, ...]:
+def cells(row: MemberRow) -> tuple[str, ...]:
+    """The line of a member, in which nothing that is not known yet is left to be guessed."""
     state = f"{row.state}, {len(row.told)} nodes know" if row.told else row.state
     if row.state == "member" and not row.moved:
         state = "member, old cluster key"
-    return row.node_id, (row.key or "?")[:SHOWN], _time(row.since), _time(row.last_seen), state
+    key = "not seen yet" if row.key is None else row.key[:SHOWN]
+    return row.node_id, key, _time(row.since, "not yet"), _time(row.last_seen, "not seen here"), state
 
 
-def _time(at_ms: int | None) -> str:
-    return "?" if at_ms is None else time.strftime("%F %T", time.localtime(at_ms / 1000))
+def _time(at_ms: int | None, unknown: str = "") -> str:
+    return unknown if at_ms is None else time.strftime("%F %T", time.localtime(at_ms / 1000))

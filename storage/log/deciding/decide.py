@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from entgldb.messages.client import Written
+from entgldb.messages.client import PRESENT, Written
 from entgldb.messages.errors import ExistsError, InvalidError, TooLargeError, VersionError
 from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX
 from entgldb.messages.model import Place
@@ -106,7 +106,10 @@ def _check(write: Checked, expects: Written, current: Current | None, left: dict
     name, again = "/".join(write.place), write.place in left
     stands = left[write.place] is not None if again else current is not None and current.live
     now = "changed by the same commit" if again or current is None else _named(*current[:2])
-    if expects.seq == 0:
+    if expects == PRESENT:
+        if not stands:
+            raise VersionError(f"{name} is not there", hint="write it without this condition")
+    elif expects.seq == 0:
         if stands:
             raise ExistsError(
                 f"{name} is there already: {now}",

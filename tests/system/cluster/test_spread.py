@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from entgldb import aio
 from entgldb.client.spread import SpreadError
 from entgldb.messages.errors import InvalidError, NotFoundError
-from tests.system.support.cluster_fixture import Cluster
+from tests.system.support.cluster_fixture import Cluster, Node
+from tests.unit.web.serving import served
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +51,7 @@ def test_a_write_is_waited_for_and_who_lacks_it_is_named(tmp_path: Path) -> None
                 db.wait_synced(1.0, peers="some")
 
         asyncio.run(_waits_for_one_peer_alone(one.directory))
+        _waits_by_http(one, two)
         two.stop()
         with one.open() as db:
             db["users"].put("u2", {"n": 2})
@@ -96,3 +100,27 @@ async def _waits_for_one_peer_alone(directory: Path) -> None:
         assert "lan-2" in (await batch.made()[0].status()).durable
         assert not vain.done()
         vain.cancel()
+
+
+def _waits_by_http(one: Node, two: Node) -> None:
+    """Each form, and each request: when it is answered, those that were asked for have it."""
+    many, writes = "/v1/collections/http", [{"op": "delete", "collection": "http", "key": "h2"}]
+    with served(one.directory) as http, ThreadPoolExecutor() as threads:
+
+        def sent(method: str, path: str, ack: str, body: object = None) -> dict[str, Any]:
+            done = http.request(method, path, json=body, params={"ack": ack, "ack_timeout": 20})
+            assert done.is_success, done.text
+            return dict(done.json()) if done.content else {}
+
+        forms = ("local", "lan-2,cloud-1", "peers:2", "all", "cloud")
+        list(threads.map(lambda ack: sent("PUT", f"{many}/documents/{ack}", ack, {"n": 1}), forms))
+        assert two.document("http", "all") == two.document("http", "peers:2") == {"n": 1}
+        sent("PATCH", f"{many}/documents/all", "lan-2", {"$inc": {"n": 1}})
+        assert two.document("http", "all") == {"n": 2}
+        sent("DELETE", f"{many}/documents/all", "lan-2")
+        assert two.document("http", "all") is None
+        key = sent("POST", f"{many}/documents", "lan-2", {"n": 3})["key"]
+        sent("POST", f"{many}/_bulk", "lan-2", {"documents": {"h2": {"n": 4}}})
+        assert (two.document("http", key), two.document("http", "h2")) == ({"n": 3}, {"n": 4})
+        sent("POST", "/v1/_batch", "lan-2", {"writes": writes})
+        assert two.document("http", "h2") is None

@@ -95,7 +95,24 @@ def test_what_an_ack_asks_for() -> None:
 
 @pytest.mark.parametrize(
     "ack",
-    [0, -1, True, 10**6, "peers:" + "9" * 5000, "peers:0", "peers:two", "peer:2", "some", "", [], None, 1.5],
+    [
+        0,
+        -1,
+        True,
+        10**6,
+        "peers:" + "9" * 5000,
+        "peers:0",
+        "peers:two",
+        "peer:2",
+        "some",
+        "",
+        [],
+        [""],
+        ["b", ""],
+        ["b "],
+        None,
+        1.5,
+    ],
 )
 def test_an_ack_that_says_nothing_is_refused_before_the_write(ack: Any) -> None:
     with pytest.raises(InvalidError, match="does not say who has to have it"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from entgldb._version import VERSION
+from entgldb.client.nodes import MemberRow
+from entgldb.launch.cli.cluster.members import cells
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
 
@@ -58,6 +61,10 @@ def test_a_node_that_never_had_a_link_shows_itself(verb: Verb) -> None:
     ((node,), (member,)) = told(verb, "nodes")["nodes"], told(verb, "members")["members"]
     assert (node["node_id"], node["version"], node["state"]) == ("lan-1", VERSION, "live")
     assert (member["node_id"], member["state"]) == ("lan-1", "member")
+    assert re.fullmatch("[0-9a-f]{64}", member["key"])
+    assert member["key"][:16] in verb("members")[1]
+    unseen = MemberRow("lan-2", None, None, None, "member")
+    assert cells(unseen) == ("lan-2", "not seen yet", "not yet", "not seen here", "member")
 
 
 def test_doctor_examines_a_node_that_runs(verb: Verb, directory: Path) -> None:
@@ -115,6 +122,8 @@ def test_the_level_of_the_log_is_changed_for_a_while(verb: Verb, directory: Path
 
 
 def test_top_shows_a_node_once_with_rates(verb: Verb) -> None:
+    # a node that is alone writes once: its own row
+    soon(lambda: told(verb, "members")["members"][0]["since"])
     body = told(verb, "top", "--once", "--interval", "1s")
     assert (body["node_id"], body["writes_per_s"]) == ("lan-1", 0.0)
     assert set(body["memory_bytes"]) == {"node", "store", "oplog", "sync", "election", "gateway"}

@@ -58,7 +58,7 @@ def test_a_write_for_another_version_is_refused(http: httpx.Client) -> None:
     place = one("users", "versions")
     first = http.put(place, json={"n": 1}, headers={"If-None-Match": "*"})
     assert first.status_code == 201
-    refused(http.put(place, json={"n": 2}, headers={"If-None-Match": "*"}), 409, "already-exists")
+    refused(http.put(place, json={"n": 2}, headers={"If-None-Match": "*"}), 412, "already-exists")
     tag = {"If-Match": first.headers["etag"]}
     assert http.put(place, json={"n": 2}, headers=tag).status_code == 200
     for late in (
@@ -67,8 +67,108 @@ def test_a_write_for_another_version_is_refused(http: httpx.Client) -> None:
         http.delete(place, headers=tag),
     ):
         refused(late, 412, "version-mismatch")
-    refused(http.put(place, json={}, headers={"If-Match": "W/x"}), 400, "invalid")
     assert http.get(place).json() == {"n": 2}
+
+
+WRITES: dict[str, dict[str, Any]] = {
+    "PUT": {"json": {"n": 1}},
+    "PATCH": {"json": {"$inc": {"n": 1}}, "params": {"upsert": "true"}},
+    "DELETE": {},
+}
+
+
+@pytest.mark.parametrize("method", WRITES)
+def test_a_write_is_for_any_version_or_for_none(http: httpx.Client, method: str) -> None:
+    place, how = one("any", method), WRITES[method]
+    there, none = {"If-Match": "*"}, {"If-None-Match": "*"}
+    refused(http.request(method, place, headers=there, **how), 412, "version-mismatch")
+    refused(http.get(place), 404, "not-found")
+    made = http.request(method, place, headers=none, **how)
+    assert made.status_code == {"PUT": 201, "PATCH": 200, "DELETE": 404}[method]
+    http.put(place, json={"n": 1})
+    refused(http.request(method, place, headers=none, **how), 412, "already-exists")
+    assert http.request(method, place, headers=there, **how).status_code == (
+        204 if method == "DELETE" else 200
+    )
+    assert http.get(place).status_code == (404 if method == "DELETE" else 200)
+
+
+@pytest.mark.parametrize("method", WRITES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-Match": "W/x"},
+        {"If-Match": ""},
+        {"If-Match": '"*"'},
+        {"If-Match": '"lan-1/a:1", "lan-1/a:2"'},
+        {"If-None-Match": '"lan-1/a:1"'},
+        {"If-None-Match": "*", "If-Match": "*"},
+    ],
+)
+def test_a_condition_that_is_none_of_a_write_is_refused(
+    http: httpx.Client, method: str, headers: dict[str, str]
+) -> None:
+    """Left out of account, it would let the write through."""
+    told = refused(http.request(method, one("any", "odd"), headers=headers, **WRITES[method]), 400, "invalid")
+    assert "Match" in told["detail"]
+    refused(http.get(one("any", "odd")), 404, "not-found")
+
+
+def test_a_reader_has_what_it_names(http: httpx.Client) -> None:
+    place = one("users", "read")
+    tag = http.put(place, json={"n": 1}).headers["etag"]
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        assert http.get(place, headers={"If-None-Match": known}).status_code == 304, known
+    for wanted in (tag, f'"x", {tag}', "*"):
+        assert http.get(place, headers={"If-Match": wanted}).json() == {"n": 1}, wanted
+    assert http.get(place, headers={"If-None-Match": '"x"', "If-Match": "*"}).status_code == 200
+    for other in ('"x"', f"W/{tag}"):
+        refused(http.get(place, headers={"If-Match": other}), 412, "version-mismatch")
+
+
+def test_a_write_that_did_not_go_as_far_as_asked_says_what_is_done(http: httpx.Client) -> None:
+    asked = {"ack": "peers:1", "ack_timeout": "0"}
+    place, many = one("acked", "a"), "/v1/collections/acked"
+    for method, path, body, made in (
+        ("PUT", place, {"n": 1}, {}),
+        ("PATCH", place, {"$inc": {"n": 1}}, {}),
+        ("DELETE", place, None, {}),
+        ("POST", f"{many}/documents", {"n": 2}, {}),
+        ("POST", f"{many}/_bulk", {"documents": {"b": {}, "c": {}}}, {"stored": 2}),
+        ("POST", "/v1/_batch", {"writes": [{"op": "delete", "collection": "acked", "key": "b"}]}, {}),
+    ):
+        told = refused(http.request(method, path, json=body, params=asked), 504, "not-spread")
+        assert told["definite"]
+        assert (told["durable"], told["missing"], len(told["versions"])) == ([], [], made.get("stored", 1))
+        assert told.get("stored") == made.get("stored")
+        if path.endswith("/documents"):
+            assert http.get(one("acked", told["key"])).json() == {"n": 2}
+        elif method == "PUT":
+            assert http.get(place).headers["etag"] == f'"{told["versions"][0]}"'
+    assert http.post(f"{many}/_count", json={}).json() == {"count": 2}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"ack": ack} for ack in ("", "peers:0", "peers:two", "peers:", ",")),
+        *({"ack": "all", "ack_timeout": seconds} for seconds in ("-1", "soon", "0.5", "301")),
+    ],
+)
+def test_an_ack_that_says_nothing_is_refused_before_the_write(
+    http: httpx.Client, asked: dict[str, str]
+) -> None:
+    writes = {"writes": [{"op": "put", "collection": "acked", "key": "no", "document": {}}]}
+    for method, path, body in (
+        ("PUT", one("acked", "no"), {}),
+        ("PATCH", one("acked", "no"), {"$set": {"n": 1}}),
+        ("DELETE", one("acked", "no"), None),
+        ("POST", "/v1/collections/acked/documents", {}),
+        ("POST", "/v1/collections/acked/_bulk", {"documents": {"no": {}}}),
+        ("POST", "/v1/_batch", writes),
+    ):
+        refused(http.request(method, path, json=body, params=asked), 400, "invalid")
+    refused(http.get(one("acked", "no")), 404, "not-found")
 
 
 def test_a_write_that_is_sent_again_is_done_once(http: httpx.Client) -> None:
@@ -147,6 +247,13 @@ def test_a_batch_is_done_whole_or_not_at_all(http: httpx.Client) -> None:
     wrong = {"op": "put", "collection": "stock", "key": "apple", "document": {}, "if_version": versions[0]}
     refused(http.post("/v1/_batch", json={"writes": [writes[1], wrong]}), 412, "version-mismatch")
     assert http.get(one("stock", "apple")).json() == {"n": 3}
+    any_version = {"op": "put", "collection": "stock", "document": {}, "if_version": "*"}
+    refused(
+        http.post("/v1/_batch", json={"writes": [writes[1], {**any_version, "key": "pear"}]}),
+        412,
+        "version-mismatch",
+    )
+    assert http.post("/v1/_batch", json={"writes": [{**any_version, "key": "apple"}]}).status_code == 200
 
 
 @pytest.mark.parametrize(
