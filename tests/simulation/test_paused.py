@@ -21,6 +21,12 @@ def order(node: SimulatedNode, what: str, *, paused: bool = True, seconds: float
     assert node.ask("store", PauseSync(what, paused, seconds), Nobody())
 
 
+def led_by(one: Run, node: SimulatedNode) -> tuple[object, object]:
+    """The gateway that a node follows, and its epoch."""
+    told = one._ask(node, "election") or {}
+    return told["gateway"], told["epoch"]
+
+
 def codes(one: Run, node: SimulatedNode) -> set[tuple[str, str]]:
     alarms = (one._ask(node, "node") or {})["alarms"]
     assert isinstance(alarms, list)
@@ -62,6 +68,25 @@ def test_a_pause_ends_by_itself_although_the_clock_is_set_back_and_what_was_writ
     one.lan[2].clock.offset_ms += 50_000
     one.world.run(6.0)
     assert not (one._ask(one.lan[2], "sync") or {})["paused"]
+    settled_again(one, 10.0)
+    assert one.finish().violations == []
+
+
+def test_a_node_that_was_alone_leads_until_the_best_one_takes_over() -> None:
+    """By the higher epoch, and then by the better rank: the office changes twice, and no further."""
+    one = calm(3, cloud=True)
+    order(one.lan[2], "lan")
+    one.world.run(10.0)
+    assert [led_by(one, node) for node in one.lan] == [("lan-1", 1), ("lan-1", 1), ("lan-3", 2)]
+    one.clients[2].write_now("alone")
+    order(one.lan[2], "lan", paused=False)
+    seen: list[tuple[object, object]] = []
+    for _ in range(300):
+        one.world.run(0.1)
+        if led_by(one, one.lan[0]) not in seen[-1:]:
+            seen.append(led_by(one, one.lan[0]))
+    assert seen == [("lan-3", 2), ("lan-1", 3)]
+    assert {led_by(one, node) for node in one.lan} == {("lan-1", 3)}
     settled_again(one, 10.0)
     assert one.finish().violations == []
 
