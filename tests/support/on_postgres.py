@@ -10,10 +10,10 @@ from entgldb.storage.store import Store
 from tests.support import postgres
 
 
-def also_there(metafunc: pytest.Metafunc, files: Collection[str], only: Collection[str] = ()) -> None:
-    """For ``pytest_generate_tests``; ``files``: each with its folder. ``only``: these tests of them."""
+def also_there(metafunc: pytest.Metafunc, files: Collection[str], without: Collection[str] = ()) -> None:
+    """For ``pytest_generate_tests``; ``files``: each with its folder. ``without``: these tests of them."""
     path, test = metafunc.definition.path, metafunc.definition.originalname
-    if f"{path.parent.name}/{path.name}" in files and (not only or test in only):
+    if f"{path.parent.name}/{path.name}" in files and test not in without:
         metafunc.fixturenames.append("database")
         metafunc.parametrize("database", ["memory", "postgres"], indirect=True)
 
