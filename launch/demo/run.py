@@ -1,4 +1,4 @@
-"""``entgldb demo``: the whole of EntglDB in fourteen steps on real input, each checked from outside."""
+"""``entgldb demo``: the whole of EntglDB in fourteen steps, each checked from outside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from entgldb.launch.node.config_tenants import check_storage
 from entgldb.launch.playground.cluster import Playground
 from entgldb.launch.playground.postgres import a_server
 from entgldb.launch.playground.temporary import temporary
-from entgldb.messages.errors import UnsupportedError
 
 TAKEOVER_SECONDS: Final = 2.0
 """Instead of 10: nobody wants to watch a better-ranked node wait."""
@@ -121,7 +120,6 @@ def run_demo(
     processes over this PostgreSQL; empty: over one that is started for it.
     Leaves no process, and no directory unless ``keep`` names one. Raises EntglError where it cannot begin.
     """
-    _require_airports()
     steps = STEPS if dsn is None else HOSTED
     result = DemoResult(wanted=len(steps))
     with ExitStack() as stack:
@@ -170,16 +168,6 @@ def _run_step(name: str, do: Callable[[Stage], str], stage: Stage) -> Step:
 
 def _line(step: Step) -> str:
     return f"{step.name:<17} {'ok  ' if step.ok else 'FAIL'} {step.seconds:>7.2f} s  {step.detail}"
-
-
-def _require_airports() -> None:
-    try:
-        import airportsdata  # noqa: F401 -- the real input of the demo
-    except ImportError:
-        raise UnsupportedError(
-            "the demo needs the package airportsdata, which is not installed",
-            hint="pip install 'entgldb[demo]', or uvx --from 'entgldb[demo]' entgldb demo",
-        ) from None
 
 
 def report(result: DemoResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from entgldb.launch.demo.airports import airports
 from entgldb.launch.demo.figures import visibility_ms
 from entgldb.launch.demo.stage import AIRPORTS, SETTLE_SECONDS, Stage, command, digest, equal, require
 from entgldb.launch.playground.cluster import wait_for
@@ -36,19 +37,18 @@ def smallest_leads(stage: Stage) -> str:
 
 
 def import_airports(stage: Stage) -> str:
-    """All airports of the package ``airportsdata``, by ``entgldb import`` on lan-1."""
-    import airportsdata
-
-    airports = airportsdata.load("ICAO")
-    stage.airports = len(airports)
-    lines = "".join(json.dumps({"_key": key, **fields}) + "\n" for key, fields in airports.items())
+    """All airports, by ``entgldb import`` on lan-1."""
+    found, remark = airports()
+    stage.airports = len(found)
+    lines = "".join(json.dumps({"_key": key, **fields}) + "\n" for key, fields in found.items())
     file = stage.playground.root / "airports.jsonl"
     write_whole(file, lines.encode())
     stage.import_begun = time.monotonic()
     shown = command("import", AIRPORTS, str(file), "--dir", str(stage.playground.lan[0].directory))
     require(shown["documents"] == stage.airports, f"{stage.airports} airports, {shown} imported")
     rate = shown["documents"] / shown["seconds"]
-    return f"{shown['documents']} documents in {shown['seconds']:.1f} s, {rate:.0f}/s"
+    done = f"{shown['documents']} documents in {shown['seconds']:.1f} s, {rate:.0f}/s"
+    return f"{done}; {remark}" if remark else done
 
 
 def replicated(stage: Stage) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.cli.common import run
+from entgldb.launch.demo.airports import MADE_UP, airports, made_up
 from entgldb.launch.demo.run import STEPS, DemoResult, Step
 from entgldb.launch.demo.stage import search
 from entgldb.launch.playground.certificate import make_server_certificate
@@ -103,13 +104,14 @@ def test_demo_and_cluster_refuse_a_directory_that_is_not_empty(
     assert capsys.readouterr().err.count("is not empty") == 2
 
 
-def test_without_its_data_the_demo_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_the_package_of_real_airports_there_are_others_like_them(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from entgldb.launch.cli.main import entgldb
-
+    real, remark = airports()
+    assert (len(real) > MADE_UP, remark) == (True, "")
     monkeypatch.setitem(sys.modules, "airportsdata", None)
-    assert run(entgldb, ["demo"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("unsupported: the demo needs the package airportsdata, which is not installed.")
-    assert "uvx --from 'entgldb[demo]' entgldb demo" in told
+    found, remark = airports()
+    assert "[demo]" in remark
+    assert len(found) == MADE_UP
+    assert {*map(frozenset, found.values())} == {frozenset(one) for one in real.values()}
+    assert found == made_up()
