@@ -19,7 +19,7 @@ import psycopg
 
 from entgldb.messages.errors import EntglError, ErrorCode, UnavailableError
 from entgldb.storage.file.faults import DatabaseFault
-from entgldb.storage.postgres.server import SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
+from entgldb.storage.postgres.server import MERGE_S, SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
 from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
 from entgldb.storage.postgres.translate import Rows, Translated, of_any, translate
 from entgldb.storage.postgres.values import Array, Cursor, as_stored, given_to, stored, stored_as_bytes
@@ -30,6 +30,7 @@ _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
 _RANDOM_BITS: Final = 20
 """Of a version: no two that follow the same one are alike, as after a copy was put back."""
+_LONG: Final = f"SELECT set_config('statement_timeout', '{MERGE_S}s', true)"
 _NO_LOOPS: Final = "SELECT set_config('enable_nestloop', 'off', true)"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -389,7 +390,7 @@ class Connection:
         held, self._held, self._version = self._held, None, None
         assert held is not None
         if self._staged is not None:
-            # plans made with ``_NO_LOOPS`` would be kept for statements of other groups
+            # plans made with ``_NO_LOOPS`` would be kept for statements of other groups, and its patience
             held.close()
         self.server.give_back(held)
 
@@ -427,6 +428,9 @@ class Connection:
     def _take_staged(self) -> None:
         """Bring a staged snapshot into the group that merges it."""
         assert self._staged is not None
+        assert self._held is not None
+        self._held.longer_s = MERGE_S
+        self._later(_Waiting(_LONG, (), counts=False))
         self._forget_staged()
         for name in STAGED_READ:
             table = tables()[on_postgres(name, "staged")]

@@ -41,7 +41,7 @@ def merge(taker: Store, giver: Store) -> None:
 def test_no_row_that_is_staged_is_joined_with_all_others(
     monkeypatch: pytest.MonkeyPatch, giver: Store
 ) -> None:
-    taker, plans = postgres.like_memory("cloud", b"c", NOW), list[str]()
+    taker, plans, limits = postgres.like_memory("cloud", b"c", NOW), list[str](), set[object]()
     ask = Connection._ask
 
     def looked(on: Connection, *statements: tuple[str, Sequence[Any]]) -> Any:
@@ -50,16 +50,22 @@ def test_no_row_that_is_staged_is_joined_with_all_others(
         for sql, given in [*waiting, *statements]:
             if on._held is not None and sql.count("entgldb_staged_documents") and " JOIN " in sql:
                 plans.append("\n".join(row for (row,) in on._held.execute(f"EXPLAIN {sql}", given)))
+                (limit,) = on._held.execute("SHOW statement_timeout").fetchone()  # type: ignore[misc]  # a row
+                limits.add((limit, on._held.longer_s))
         return found
 
     monkeypatch.setattr(Connection, "_ask", looked)
     merge(taker, giver)
     assert len(plans) > 3
     assert [one for one in plans if "Nested Loop" in one] == []
+    # each statement works at all documents: it has longer than others
+    assert limits == {("10min", 600)}
     # nothing of it is kept for other groups
     with taker.group():
-        (setting,) = taker.on._held.execute("SHOW enable_nestloop").fetchone()  # type: ignore[attr-defined]
-    assert setting == "on"
+        held = taker.on._held
+        assert held is not None
+        (setting,) = held.execute("SHOW enable_nestloop").fetchone()  # type: ignore[misc]  # a row
+        assert (setting, held.longer_s) == ("on", 0)
 
 
 def test_two_tenants_that_merge_at_the_same_time_do_not_wait_for_one_another(
