@@ -21,6 +21,7 @@ from entgldb.storage.rules.incarnations import Why
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, $2) ON CONFLICT DO NOTHING"
@@ -54,7 +55,10 @@ class Store(store.Store):
             ensure(connection)
             with closed_on_fault(as_sqlite(connection)):
                 Identity.ensure(as_sqlite(connection), node_id)
-                made = cls(as_sqlite(connection), None)
+                connection.execute("BEGIN")
+                with connection.ahead(*_reads(-1, 0)):
+                    made = cls(as_sqlite(connection), None)
+                connection.execute("COMMIT")
                 connection.begun = made._take_up
                 noted = identity.noted(connection)
                 is_new = on.identity not in ("", noted)
@@ -109,10 +113,7 @@ class Store(store.Store):
 
     def _read_anew(self) -> None:
         """Another process has written since: the memory follows, unless it is void. Raises ReplacedError."""
-        answers = requests.RECALL, (self.state.saved.saves, self.state.lsn)
-        with self.on.ahead((_STANDS, ()), *((sql, ()) for sql in READS), answers):
-            self._check_stands()
-            self._take_up()
+        self._take_up(self._check_stands)
 
     def _check_stands(self) -> None:
         tenant, row = self.on.tenant, self.connection.execute(_STANDS).fetchone()
@@ -123,9 +124,15 @@ class Store(store.Store):
         if schema.is_newer(self.on.version):
             raise ReplacedError("the tables on PostgreSQL are those of a newer release by now")
 
-    def _take_up(self) -> None:
-        state, found = self.state, State.load(self.connection)
-        known = state.saved.saves, state.lsn
+    def _take_up(self, check: Callable[[], None] = lambda: None) -> None:
+        known = self.state.saved.saves, self.state.lsn
+        with cast(Connection, self.connection).ahead((_STANDS, ()), *_reads(*known)):
+            check()
+            self._become(State.load(self.connection), known)
+
+    def _become(self, found: State, known: tuple[int, int]) -> None:
+        """``known``: how often the state had been saved, and the last row, until now."""
+        state = self.state
         if found.own != state.own:
             # as of a tenant that was deleted and made again
             known = (-1, 0)
@@ -153,6 +160,12 @@ class LogReader(read.LogQueries):
 def source(dsn: str, tenant: str) -> sqlite3.Connection:
     """A connection of its own, for another thread: one long read of a tenant."""
     return as_sqlite(Connection(Server(dsn), tenant, alone=True))
+
+
+def _reads(saves: int, lsn: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """All that is read to have the memory of a tenant; see ``requests.RECALL``."""
+    yield from ((sql, ()) for sql in READS)
+    yield requests.RECALL, (saves, lsn)
 
 
 def ensure(connection: Connection) -> None:

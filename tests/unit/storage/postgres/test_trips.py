@@ -157,6 +157,18 @@ def test_processes_that_alternate_read_all_that_is_new_at_once(giver: Store) -> 
             check_same(store, 16 * ENTRIES)
 
 
+OPENING: Final = 20
+"""Trips at most of opening a tenant that is there."""
+
+
+def test_a_tenant_is_opened_without_asking_for_each_part_of_it() -> None:
+    address = postgres.address()
+    tenant, on = postgres.open_store("a", NOW).on.tenant, server(address)
+    before = on.trips
+    Store.connect(address, tenant, "a", NOW)
+    assert on.trips - before <= OPENING
+
+
 @pytest.mark.slow
 def test_a_server_that_dies_in_a_group_has_it_whole_or_not_at_all(giver: Store) -> None:
     with postgres.a_server() as running, behind_proxy(running.address) as there:
