@@ -98,6 +98,9 @@ class SnapshotShelf(Protocol):
     def stage(self, snapshot_id: str) -> StagedSnapshot:
         """Begin to take one in, or go on with it; the staged chunks of any other are removed."""
 
+    def unstage(self) -> None:
+        """Remove all staged chunks; none is open."""
+
 
 class CloudTarget(NamedTuple):
     """Whom a cloud link is dialled to."""

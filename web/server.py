@@ -109,7 +109,7 @@ class _Server(uvicorn.Server):
         try:
             self.config.ssl.load_cert_chain(str(self._place.certificate), str(self._place.key))
         except OSError:  # half of the pair is written: both are looked at again
-            self._certified = (0.0, 0.0)
+            self._certified = ()
 
 
 def _let_open(files: int) -> None:
@@ -120,12 +120,14 @@ def _let_open(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _mark(place: Place) -> tuple[float, float] | None:
-    """When the certificate and its key were written; None where there are none."""
+def _mark(place: Place) -> tuple[int, ...] | None:
+    """Another one when the certificate or its key is another file; None where there are none."""
     if place.certificate is None or place.key is None:
         return None
     try:
-        return os.stat(place.certificate).st_mtime, os.stat(place.key).st_mtime
+        found = (os.stat(place.certificate), os.stat(place.key))
+        # by a clock that was set back the new one may be as old as the one before
+        return tuple(number for one in found for number in (one.st_ino, one.st_mtime_ns))
     except OSError:
         return None
 

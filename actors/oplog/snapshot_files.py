@@ -2,8 +2,8 @@
 
 ``snapshots/ID.db`` is given away, ``snapshots/staging-ID.db`` is coming in. Both are SQLite files of a few
 tables, for this node's user alone. A snapshot that an earlier process has frozen is removed at the start,
-since nobody knows any more how old it is. A snapshot that was coming in stays for a while, so that the node
-can go on with it.
+since nobody knows any more how old it is. A snapshot that was coming in stays, whatever the clocks say, so
+that the node can go on with it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from entgldb.storage.snapshot.staging import Staging
 log = logging.getLogger(__name__)
 
 SNAPSHOT_FOLDER: Final = "snapshots"
-STAGED_SECONDS_MAX: Final = 3600.0
-"""How long a snapshot that stopped coming in is kept at a start: as long as its sender keeps it."""
+_STAGED: Final = "staging-"
 _CACHE_KIB: Final = 2_048
 
 
@@ -53,7 +52,7 @@ class FileShelf:
         self._source = source or partial(open_reader, self._directory)
         self._folder = self._directory / SNAPSHOT_FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._clear()
+        self._clear(lambda name: not name.startswith(_STAGED))
 
     def freeze(self) -> None:
         Thread(target=self._freeze, name="freeze", daemon=True).start()
@@ -62,11 +61,12 @@ class FileShelf:
         _remove(self._folder / f"{snapshot_id}.db")
 
     def stage(self, snapshot_id: str) -> FileStaging:
-        path = self._folder / f"staging-{snapshot_id}.db"
-        for other in self._folder.glob("staging-*.db"):
-            if other != path:
-                _remove(other)
+        path = self._folder / f"{_STAGED}{snapshot_id}.db"
+        self._clear(lambda name: name.startswith(_STAGED) and not name.startswith(path.name))
         return FileStaging(path)
+
+    def unstage(self) -> None:
+        self._clear(lambda name: name.startswith(_STAGED))
 
     def _freeze(self) -> None:
         part = self._folder / f"part-{os.getpid()}-{time.monotonic_ns()}.db"
@@ -87,11 +87,10 @@ class FileShelf:
             done = SnapshotWritten("", {}, 0, 0, 0, 0, text)
         self._post(done)
 
-    def _clear(self) -> None:
+    def _clear(self, goes: Callable[[str], bool]) -> None:
         for path in self._folder.iterdir():
-            staging = path.name.startswith("staging-")
-            with contextlib.suppress(FileNotFoundError):
-                if not staging or time.time() - path.stat().st_mtime > STAGED_SECONDS_MAX:
+            if goes(path.name):
+                with contextlib.suppress(OSError):
                     path.unlink()
 
 

@@ -69,6 +69,8 @@ class SnapshotKeeper:
         """When the present giver began, and the bytes that it has sent since then."""
         self._staged_bytes = 0
         """Added to the staged one since it was opened."""
+        self._idle_since: float | None = None
+        """Since when nothing is coming in, by the clock of this life: the staged one may be of an earlier."""
         self._merging_since: float | None = None
         """Whether the store has the staged one in hand: nothing else is staged meanwhile."""
 
@@ -104,10 +106,19 @@ class SnapshotKeeper:
             ctx.tell(owner, _frozen(session, message))
 
     def tend(self, ctx: Context) -> None:
-        """Now and then: what has been given away long enough goes."""
-        if self._ready is not None and ctx.monotonic() - self._ready_at >= SNAPSHOT_SECONDS:
+        """Now and then: what was given away long enough goes, and what nobody went on with for as long."""
+        now = ctx.monotonic()
+        if self._ready is not None and now - self._ready_at >= SNAPSHOT_SECONDS:
             self._shelf.discard(self._ready.id)
             self._ready = None
+        if self._coming is not None or self._is_merging(ctx):
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= SNAPSHOT_SECONDS:
+            self._idle_since = None
+            self._close()
+            self._shelf.unstage()
 
     # --- coming in --------------------------------------------------------------------------------
 

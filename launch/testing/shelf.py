@@ -101,6 +101,11 @@ class VirtualShelf:
         self._world.reached["snapshot resumed"] += staging.next > 0
         return staging
 
+    def unstage(self) -> None:
+        for _, connection in self._disk.staged.values():
+            connection.close()
+        self._disk.staged.clear()
+
     def _later(self, message: SnapshotWritten) -> None:
         self._world.after(self._world.random.random() * FREEZE_SECONDS, self._deliver, "oplog", message)
 

@@ -43,6 +43,9 @@ class NoShelf:
     def stage(self, snapshot_id: str) -> StagedSnapshot:
         raise AssertionError("no snapshot comes in")
 
+    def unstage(self) -> None:
+        """Nothing is."""
+
 
 class SomeDisk:
     """``ports.Disk`` of which nothing is known."""

@@ -59,6 +59,9 @@ class Shelf:
             found = self.staged[snapshot_id] = Staged()
         return found
 
+    def unstage(self) -> None:
+        self.staged.clear()
+
 
 class Disk:
     """``ports.Disk`` with as much room as a test says."""

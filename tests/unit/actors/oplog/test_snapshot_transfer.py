@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX, SNAPSHOT_SECONDS
 from entgldb.actors.session.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
+from entgldb.messages.local.actors import SessionEnded, Tick
 from entgldb.messages.local.snapshots import StageChunk
 from entgldb.messages.settings import OplogSettings
 from tests.unit.actors.oplog.snapshot_rig import Receiver
@@ -110,3 +112,28 @@ def test_an_oplog_that_starts_anew_goes_on_with_what_is_on_disk() -> None:
     one.sent["a"].clear()
     one.wait(PATIENCE_FIRST + 2)
     assert set(one.wanted("a")) == {4}
+
+
+def test_what_nobody_goes_on_with_for_an_hour_of_the_nodes_life_goes() -> None:
+    one = Receiver("a", "b")
+    one.offer("a", "s", 9)
+    one.give_all("a", 4)
+    one.oplog.handle(SessionEnded("sync:a"), one.ctx)
+    one.started_anew()
+    one.oplog.handle(Tick("release"), one.ctx)
+    one.ctx.run(SNAPSHOT_SECONDS - 60)
+    assert set(one.shelf.staged) == {"s"}
+    one.ctx.run(120.0)
+    assert one.shelf.staged == {}
+    one.offer("b", "s", 9)
+    assert one.wanted("b") == [0]
+
+
+def test_what_is_coming_in_or_is_merged_does_not_go_however_long_that_takes() -> None:
+    one = Receiver("a")
+    one.oplog.handle(Tick("release"), one.ctx)
+    one.offer("a", "s", 2)
+    one.ctx.run(2 * SNAPSHOT_SECONDS)
+    one.give_all("a", 2)
+    one.ctx.run(MERGE_SECONDS_MAX - 1)
+    assert set(one.shelf.staged) == {"s"}
