@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from entgldb.messages.errors import InvalidError
+from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.authorship import runs
@@ -24,10 +24,10 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_operation, read_row, write_row
 from entgldb.storage.log.unfit import APPLIED, UNFIT
 from entgldb.storage.rules.chain import Head
-from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode, expiring
+from entgldb.storage.rules.header import MERGE, PUT, Header, body_text, decode, digest, encode, expiring
 from entgldb.storage.rules.merging.accumulating import tags_removed
 from entgldb.storage.rules.merging.changes import plant
-from entgldb.storage.rules.merging.row import Operation, read_merging, refolded
+from entgldb.storage.rules.merging.row import Merging, Operation, read_merging, refolded
 from entgldb.storage.rules.merging.stored import Stored
 from entgldb.storage.rules.merging.tree import Stamp, render, settle, text_of
 from entgldb.storage.snapshot.steps import Steps
@@ -140,8 +140,9 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
     number = known.number
     connection.execute("INSERT INTO temp.cuts VALUES (?, ?)", (number, first))
     previous, rows, size = b"", 0, 0
-    for raw, body, applied in connection.execute(
-        "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
+    for raw, body, applied, waits in connection.execute(
+        "SELECT header, body, applied, EXISTS (SELECT 1 FROM _entgldb_quarantine q WHERE q.origin = l.origin"
+        " AND q.seq = l.seq) FROM _entgldb_oplog l WHERE origin = ? AND seq >= ? ORDER BY seq",
         (number, first),
     ):
         header = decode(raw)
@@ -149,6 +150,8 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
         rows, size = rows + 1, size + len(raw) + len(body or "")
         if applied == APPLIED:
             _remember(batch, header, body)
+        elif waits:
+            _keep_waiting(batch, header, body)
         if applied == UNFIT or (applied and header.op != MERGE and state.unfit_logged):
             unfit.note_named(connection, header)
     state.entries -= rows
@@ -231,7 +234,7 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
         body = batch.text(place)
         if body is not None and len(body.encode()) > BODY_BYTES_MAX:
             # larger than anybody can take as a put: the branch's own fields, without what others wrote
-            body = text_of(render(settle(plant(said.change, stamps[0]))))
+            body = _own_fields(said, stamps[0])
     for stamp in stamps:
         execute(
             "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
@@ -244,6 +247,28 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
             " WHERE collection = ? AND key = ?",
             (*version, *place),
         )
+    _keep(batch, header, body)
+
+
+def _keep_waiting(batch: Batch, header: Header, body: str | bytes | None) -> None:
+    """An entry in quarantine has done nothing here, but its writer was answered as for the others."""
+    try:
+        text = None if body is None else body_text(header, body.encode() if isinstance(body, str) else body)
+    except EntglError:
+        return
+    if header.op == MERGE and text is not None:
+        stamp = (header.hlc, header.origin)
+        text = _own_fields(read_merging(text, stamp), stamp)
+    _keep(batch, header, text)
+
+
+def _own_fields(said: Merging, stamp: Stamp) -> str | None:
+    return text_of(render(settle(plant(said.change, stamp))))
+
+
+def _keep(batch: Batch, header: Header, body: str | None) -> None:
+    """The last document that the branch has put to this key, if any."""
+    execute, place = batch.connection.execute, (header.collection, header.key)
     execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
     fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
     if fits and not header.collection.startswith(SYSTEM_PREFIX):

@@ -14,7 +14,8 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.remote_peers import OAuth2, read_peer
 from tests.simulation.events.faults import Nobody
 from tests.simulation.run import Run
-from tests.simulation.test_calm import calm, seconds_until_everywhere
+from tests.simulation.test_calm import calm, seconds_until_everywhere, settled_again
+from tests.simulation.world.disks import Disks
 from tests.simulation.world.node import SimulatedNode
 
 HOUR_MS = 3_600_000
@@ -137,3 +138,50 @@ def test_a_mistake_in_the_rule_is_noticed(
     monkeypatch.setattr(Changeover, name, mistake)
     with pytest.raises(AssertionError):
         test_an_authority_that_hears_of_it_later_costs_no_write_its_way_to_the_cloud()
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [(gateway, False), (lambda run: others(run)[0], True)],
+    ids=["gateway, untold", "writer, told"],
+)
+def test_a_database_of_before_learns_the_new_secret_from_the_others(
+    who: Callable[[Run], SimulatedNode], *, told: bool
+) -> None:
+    run = calm(3, cloud=True)
+    node, disks = who(run), Disks(run.world, run.watch)
+    disks.copy(node)
+    rotate(run, 1, "second")
+    until(run, lambda: alone(run), CONFIRM_SECONDS + 30)
+    run.authority.refused = {"simulated secret", "env:SECRET"}
+    after = secrets(run)
+    node.crash()
+    disks.put_back(node, told=told)
+    node.start()
+    assert secrets(run) != after
+    settled_again(run, 60.0)
+    assert secrets(run) == after
+    assert link(run)["state"] == "connected"
+    assert seconds_until_everywhere(run, "after it", run.nodes) < 5.0
+    assert run.finish().violations == []
+
+
+def test_what_only_the_restored_node_knew_is_rotated_again() -> None:
+    run = calm(3, cloud=True)
+    node, disks = others(run)[0], Disks(run.world, run.watch)
+    disks.copy(node)
+    before = secrets(run)
+    away = [other.name for other in run.nodes if other is not node]
+    run.network.cuts = {(node.name, name) for name in away} | {(name, node.name) for name in away}
+    rotate(run, 1, "second")
+    assert secrets(run) > before
+    run.authority.refused = {"simulated secret", "env:SECRET"}
+    node.crash()
+    disks.put_back(node, told=True)
+    node.start()
+    run.network.cuts = set()
+    until(run, lambda: link(run)["reason"] == "authority-refused", 120.0)
+    assert secrets(run) == before
+    rotate(run, 1, "second")
+    until(run, lambda: alone(run) and link(run)["state"] == "connected", TRY_AGAIN_SECONDS + CONFIRM_SECONDS)
+    assert run.finish().violations == []
