@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
@@ -57,6 +57,9 @@ NO_STATUS: dict[str, Json] = {
 
 Vouch = Callable[[Iterable[Author]], tuple[Author, ...]]
 
+_NOTHING: Final = (0, b"")
+"""The head of a log of which there is nothing."""
+
 
 class Partner(NamedTuple):
     """The node at the other end of a session."""
@@ -100,12 +103,11 @@ class Session:
         self._partner = partner or Partner()
         self.patience = self._partner.patience
         self._log, self._count, self._gossip = log, count, gossip
-        self._vouch = vouch
+        self._writers, self._vouch = writers, vouch
         """Our own word on the authors that the peer names."""
-        self._sync_interval = sync_interval
+        self._sync_interval, self._told_at = sync_interval, 0.0
         self.line = Line(send, flow, self._partner.max_rate)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
-        self._writers = writers
         self.inbox = Inbox(log, self.line, count, self._propagation)
         self.outbox = Outbox(log, self.line, self._propagation, cloud=cloud, live_push=live_push, count=count)
         ends = Ends(name, owner, self._partner.node_id, cloud)
@@ -113,9 +115,10 @@ class Session:
         self.progress, self.clock = Progress(log), PeerClock()
         self._gains: Vector = {}
         """Heads that we have gained and not told the peer yet."""
-        self._theirs: dict[str, int] | None = None
+        self._theirs: Vector | None = None
+        self._agreed: Vector = {}
+        """Heads of theirs that are entries of our logs."""
         self._telling, self._hearing = Telling(), Hearing()
-        self._told_at = 0.0
         self.outdated = False
         """A branch of some log was taken out here: both sides' knowledge of each other is void."""
         self.synced = False
@@ -241,7 +244,7 @@ class Session:
         self.outdated = self.outdated or own_log.went_back(self._telling.vector, vector)
         self._ask_for_recorded()
         out = self.outbox
-        self.progress.look(vector, self._theirs, out.peer, out.held, self._partner.node_id, ctx)
+        self.progress.look(vector, self._their_seqs(), out.peer, out.held, self._partner.node_id, ctx)
         if not is_new:
             return self._telling.number, None, None
         self._telling.tell(vector, held)
@@ -270,7 +273,8 @@ class Session:
     @property
     def behind_in(self) -> int | None:
         """Operations we lack of what the peer has said it has; None while unknown."""
-        return None if self._theirs is None else vectors.lag(vectors.seqs(self._log.vector()), self._theirs)
+        theirs = self._their_seqs()
+        return None if theirs is None else vectors.lag(vectors.seqs(self._log.vector()), theirs)
 
     @property
     def peer(self) -> str:
@@ -283,8 +287,29 @@ class Session:
         return frozenset() if self._gossip is None else self._gossip.near
 
     def peer_has(self, asked: Mapping[str, int]) -> bool:
-        """Whether the peer has said that it has committed all this (origin -> seq)."""
-        return self._theirs is not None and vectors.dominates(self._theirs, asked)
+        """Whether the peer has said that it has committed all this (origin -> seq), as it is here."""
+        theirs = self._theirs or {}
+        covered = all(seq <= theirs.get(origin, _NOTHING)[0] for origin, seq in asked.items())
+        return covered and not self.doubts(asked)
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the peer has said what it has."""
+        return self._theirs is not None
+
+    def doubts(self, asked: Mapping[str, int]) -> bool:
+        """Whether the peer has another branch of one of these logs than we: entries of it have the numbers of
+        ours. So it is where the peer has more of our own log than we, or we have lost something."""
+        theirs, agreed = self._theirs or {}, self._agreed
+        for origin in asked.keys() & theirs.keys():
+            head = theirs[origin]
+            if agreed.get(origin) == head:
+                continue
+            if not self._log.disputes(origin, *head):
+                agreed[origin] = head
+            elif origin == self._log.origin or head[0] <= self._log.vector().get(origin, _NOTHING)[0]:
+                return True
+        return False
 
     def status(self, ctx: Context) -> dict[str, Json]:
         """How far both are behind, in operations and in seconds, null while unknown; and the snapshot."""
@@ -388,7 +413,7 @@ class Session:
         if ids and self.line.free:
             self._wanted = ids[-1]
             self._send(wire.Want(tuple(ids)))
-        lacking, theirs = self._log.lacking(), self._theirs
+        lacking, theirs = self._log.lacking(), self._their_seqs()
         if lacking is None or theirs is None or not self.line.free:
             return
         # of a peer that has come as far: what it has of the configuration is all that we lack
@@ -424,15 +449,20 @@ class Session:
     def _learn(self, vector: Vector) -> None:
         if self._theirs is None:
             self._theirs = {}
-        for origin, (seq, _) in vector.items():
-            self._theirs[origin] = max(seq, self._theirs.get(origin, 0))
+        for origin, head in vector.items():
+            if head[0] >= self._theirs.get(origin, head)[0]:
+                self._theirs[origin] = head
         if len(self._theirs) > ORIGINS_MAX:
             self.fault = Reason.MALFORMED, f"it says that it has {len(self._theirs)} origins"
         self._note_synced()
 
+    def _their_seqs(self) -> dict[str, int] | None:
+        return None if self._theirs is None else vectors.seqs(self._theirs)
+
     def _note_synced(self) -> None:
-        if not self.synced and self._theirs is not None:
-            self.synced = not self.progress.lacks(self._theirs)
+        theirs = None if self.synced else self._their_seqs()
+        if theirs is not None:
+            self.synced = not self.progress.lacks(theirs)
 
 
 def _batches(entries: list[Entry]) -> list[tuple[Entry, ...]]:

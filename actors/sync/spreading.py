@@ -90,8 +90,13 @@ class Spreading:
 
     def _settled(self, waiting: _Waiting, ctx: Context) -> bool:
         """Answer it if it is time to; whether it was."""
-        linked = {session.peer for session in self._sessions if session.peer_has(waiting.asked)}
-        durable = {name for name in waiting.members if name in linked or self._says_so(name, waiting.asked)}
+        asked = waiting.asked
+        # the word of a link is newer than a row: a disk may have gone back since
+        spoken = {session.peer: session for session in self._sessions if session.has_spoken}
+        durable = {name for name in waiting.members & spoken.keys() if spoken[name].peer_has(asked)}
+        rows = {name for name in waiting.members - spoken.keys() if self._says_so(name, asked)}
+        if rows and not self._is_branched(asked):
+            durable |= rows
         reached = len(durable & waiting.need.some) >= waiting.need.least
         if not reached and ctx.monotonic() < waiting.until:
             return False
@@ -99,6 +104,12 @@ class Spreading:
         body = {"durable": sorted(durable), "missing": sorted(missing), "reached": reached}
         ctx.answer(waiting.asker, Report(body))
         return True
+
+    def _is_branched(self, asked: Mapping[str, int]) -> bool:
+        """Whether a number alone may mean another entry elsewhere than here: one of these logs has, or had,
+        two branches, as after a roll-back that nobody told of."""
+        known = not self._log.branched().isdisjoint(asked)
+        return known or any(session.doubts(asked) for session in self._sessions)
 
     def _says_so(self, name: str, asked: Mapping[str, int]) -> bool:
         heard = self._members.rows.get(name)

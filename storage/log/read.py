@@ -139,6 +139,13 @@ class LogQueries:
         rows = self.connection.execute("SELECT name FROM _entgldb_origins WHERE quarantined = 1")
         return {name for (name,) in rows.fetchall()}
 
+    def branched(self) -> set[Origin]:
+        """Origins of which two different entries with one number are, or were, known."""
+        rows = self.connection.execute(
+            "SELECT name FROM _entgldb_origins WHERE id IN (SELECT origin FROM _entgldb_forks)"
+        )
+        return {name for (name,) in rows.fetchall()}
+
     def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
         cursor = self.connection.execute(

@@ -59,6 +59,9 @@ class ListLog:
     def forked(self) -> set[str]:
         return self.set_apart
 
+    def branched(self) -> set[str]:
+        return self.set_apart
+
     def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         return [row for row in self.all if row.lsn >= from_lsn][:rows_max]
 

@@ -60,7 +60,8 @@ class Rig:
         return asker
 
     def n2_gains(self, seq: int | None = None) -> None:
-        changes = {origin: (seq or newest, b"h") for origin, newest in self.asked.items()}
+        heads = self.store.vector()
+        changes = {origin: (seq or newest, heads[origin][1]) for origin, newest in self.asked.items()}
         self.ctx.hand(FrameIn(1, codec.encode(wire.VectorChange(changes))))
 
     def told_of(self, name: str) -> None:
