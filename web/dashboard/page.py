@@ -1,4 +1,4 @@
-"""The page at ``/``: its shell and its own files, which need no token, and the stream that keeps it alive.
+"""The page at ``/``: its shell, which needs no token, and the stream that keeps it alive.
 
 The shell holds no data. The page brings its token, where one is needed, in the header of each request, the
 stream included, which it reads by ``fetch``. There is no cookie, so no other page can act for this one.
@@ -7,39 +7,24 @@ stream included, which it reads by ``fetch``. There is no cookie, so no other pa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sse_starlette import ServerSentEvent
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Route
 
 from entgldb._version import VERSION
 from entgldb.messages.errors import BusyError
 from entgldb.web.dashboard.documents import DocumentViews
+from entgldb.web.dashboard.files import file
 from entgldb.web.dashboard.pulse import WATCHERS_MAX, Pulse
 from entgldb.web.dashboard.rendering import HEADERS, render
 from entgldb.web.dashboard.views import ClusterViews
 from entgldb.web.verbs.feeds import event_stream
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
-
     from entgldb.client.aio.database import Database
-
-STATIC: Final = Path(__file__).parent / "static"
-
-
-class Files(StaticFiles):
-    """The page's own files. Their addresses hold the version, so a browser may keep them."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        answer = await super().get_response(path, scope)
-        answer.headers.update({**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"})
-        return answer
 
 
 class Dashboard:
@@ -52,11 +37,9 @@ class Dashboard:
 
     def routes(self) -> list[BaseRoute]:
         """The paths that they serve."""
-        # the files alone are made smaller: an answer with a secret and a foreign text would tell its secret
-        files = GZipMiddleware(Files(directory=STATIC), minimum_size=1000)
         return [
             Route("/", self.shell, methods=["GET"]),
-            Mount(f"/ui/static/{VERSION}", files),
+            Route(f"/ui/static/{VERSION}/{{name:path}}", file, methods=["GET"]),
             Route("/ui/pulse", self.stream, methods=["GET"]),
             *(route for view in self._views for route in view.routes()),
         ]

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 VIEWS = ("overview", "documents", "documents?collection=users", "document?collection=users&key=ada")
 VIEWS += ("conflicts", "peers", "nodes", "upkeep")
 HOSTILE = "<script>document.title='bad'</script>"
-ALL_SEEN = "[...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)"
-"""No table has a column that is reached by scrolling to the side alone."""
+ALL_SEEN = "[...document.querySelectorAll('.scroll, nav')].every(one => one.scrollWidth <= one.clientWidth)"
+"""No column of a table, and no view, is reached by scrolling to the side alone."""
 SECONDS = 20.0
 
 

@@ -61,6 +61,12 @@ def test_the_shell_and_its_files_are_small_and_let_nothing_in_from_elsewhere(htt
         total, sent = total + len(answer.content), sent + int(answer.headers["content-length"])
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
+        plain = http.get(f"{STATIC}/{name}", headers={"Accept-Encoding": "identity"})
+        assert (plain.content, "content-encoding" in plain.headers) == (answer.content, False)
+        assert (answer.headers["content-type"], answer.headers["vary"]) == (
+            plain.headers["content-type"],
+            "Accept-Encoding",
+        )
     total += len(http.get("/ui/overview").content)
     assert total <= FIRST_PAINT_BYTES_MAX
     assert sent < total / 2, "files are sent smaller"
