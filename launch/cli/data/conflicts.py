@@ -75,7 +75,8 @@ def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
     """
     if collection:
         hint_at(db, collection)
-    for lost in db.conflicts(collection):
+    found = db.conflicts(collection)
+    for lost in found:
         if as_json:
             show(
                 {
@@ -96,6 +97,8 @@ def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
             say(lost.collection, plain(lost.key), lost.rule)
             say("  lost", _word(lost.version), _text(lost.document))
             say("  stands", _word(lost.winner), _text(lost.winner_document))
+    if not found and not as_json:
+        say("note: no version waits for a decision", err=True)
 
 
 @click.command()

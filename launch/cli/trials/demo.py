@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -110,7 +111,8 @@ def end_well(seconds_max: int = SECONDS_MAX, too_long: BaseException | None = No
         raise _Interrupted
 
     def too_slow(*_: object) -> None:
-        raise too_long or EntglError(f"not done after {seconds_max} s")
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+        raise too_long or EntglError(f"not done after {seconds_max} s; the load of this machine is {load}")
 
     for number in endings:
         signal.signal(number, interrupt)

@@ -87,7 +87,8 @@ def test_the_verbs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said("undelete", "c", "k").startswith("brought back c/k as lan-1/")
     assert "already-exists" in said("undelete", "c", "k", code=1)
     assert "not-found" in said("history", "c", "none", code=3)
-    assert said("conflicts") == ""
+    assert said("conflicts") == "note: no version waits for a decision\n"
+    assert said("conflicts", "--json") == ""
     assert "not-found" in said("resolve", "c", "k", "lan-1/0:7", "--take", "loser", code=3)
     assert "usage" in said("resolve", "c", "k", "lan-1/0:7", code=2)
 

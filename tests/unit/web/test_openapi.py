@@ -17,6 +17,8 @@ from tests.unit.web.serving import served
 pytestmark = pytest.mark.slow
 EXAMPLES = int(os.environ.get("ENTGLDB_HTTP_CASES", "400"))
 """Requests of all operations together; a soak has 10,000."""
+PATIENCE_SECONDS = 60
+"""For one answer; an invitation starts a process."""
 STREAMS = "_watch|_live|/changes|/metrics|/backup|_import|_export"
 """Paths whose answers do not end, or are no JSON."""
 PAGE = Path(__file__).parents[3] / "docs" / "http.md"
@@ -59,7 +61,7 @@ def test_generated_requests_get_what_is_described(http: httpx.Client) -> None:
     )
     @given(cases)
     def ask(case: schemathesis.Case) -> None:
-        answer = case.call(base_url=base)
+        answer = case.call(base_url=base, timeout=PATIENCE_SECONDS)
         assert answer.status_code < 500 or answer.status_code in (503, 504), answer.text
         case.validate_response(
             answer,
