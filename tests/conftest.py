@@ -108,6 +108,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         print(f"\nleft running: {what}", file=sys.__stderr__)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def leaves_nothing_open() -> Iterator[None]:
+    """A file, socket or process that a module left open in a cycle fails the module's last test, and not the
+    test of another module in which the collector happens to come by."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Databases in memory are made by the dozen; a test may leave its own to its end."""

@@ -68,6 +68,8 @@ def _until_ready(directory: Path, process: subprocess.Popen[bytes], said: Path) 
             raise _gave_up(said.read_text(errors="replace"), ended)
         time.sleep(POLL_SECONDS)
     process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
     raise NoAnswerError(
         f"the node in {directory} is not ready after {START_SECONDS:.0f} s; see {said}", definite=False
     )
