@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from configparser import ConfigParser
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
@@ -273,6 +274,7 @@ def there_is(module: str, name: str) -> bool:
         return False
 
 
+@cache
 def docstrings(path: Path) -> list[tuple[str, str, bool]]:
     """Place, text and whether the text stands below an assignment, of each docstring of a file."""
     found = []

@@ -20,7 +20,7 @@ from entgldb.storage.rules.filtering.parser import parse_filter
 from tests.support import oracle
 from tests.support.documents import make_index
 
-CASES: Final = int(os.environ.get("ENTGLDB_QUERY_CASES", "20000"))
+CASES: Final = int(os.environ.get("ENTGLDB_QUERY_CASES", "8000"))
 """Filters, each asked of the plain matcher and of SQL about a whole set of documents."""
 FILTERS: Final = 12
 """Drawn for one set of documents: each is a case by itself, and four more with each of the others."""
@@ -196,7 +196,7 @@ def test_sql_and_matcher_find_what_the_oracle_finds(rig: Rig, data: st.DataObjec
         rig.cases += 1
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_orders_cursors_and_distinct_are_those_of_the_oracle(rig: Rig, data: st.DataObject) -> None:
     bodies = {f"k{n}": body for n, body in enumerate(data.draw(st.lists(documents, min_size=4, max_size=10)))}

@@ -6,6 +6,7 @@ greatest ``(hlc, origin)``, and the conflicts are the puts that no entry names, 
 
 from __future__ import annotations
 
+import os
 from random import Random
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from entgldb.storage.store import Store
 NOW = 1_790_000_000_000
 NODES = 3
 KEYS = ("k1", "k2")
+EXAMPLES = int(os.environ.get("ENTGLDB_CAUSAL_ORDERS", "60"))
 
 
 class Told(NamedTuple):
@@ -42,7 +44,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(steps, st.integers(0, 2**32))
 def test_all_causal_orders_end_alike(history: list[tuple[str, int, str | int]], seed: int) -> None:
     random = Random(seed)
