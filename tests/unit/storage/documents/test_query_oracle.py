@@ -196,7 +196,7 @@ def test_sql_and_matcher_find_what_the_oracle_finds(rig: Rig, data: st.DataObjec
         rig.cases += 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_orders_cursors_and_distinct_are_those_of_the_oracle(rig: Rig, data: st.DataObject) -> None:
     bodies = {f"k{n}": body for n, body in enumerate(data.draw(st.lists(documents, min_size=4, max_size=10)))}
