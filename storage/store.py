@@ -73,6 +73,7 @@ class Store(LogQueries):
         self._indexes = Indexes(connection)
         self.writing = Writing(self.transaction)
         self.applying = Applying(self.transaction)
+        self._salvaging = salvaged.Salvaging(self.transaction)
         self.incarnations = Incarnations(self.transaction, self.applying, path, attest)
         self.trail = Trail(connection, node_of(self.origin))
         self._tidied_ms = self.state.lived_ms
@@ -244,9 +245,14 @@ class Store(LogQueries):
         return self.state.disowned
 
     def reissue_salvaged(self, now_ms: int) -> int:
-        """Write again what a damaged file had and no peer has, once a peer has given what it has."""
+        """One bounded step of writing again what a damaged file had and no peer has, once a peer has given
+        what it has; how many keys. ``salvages`` tells whether there are more."""
         self.transaction.need_group()
-        return salvaged.write_again(self.transaction, now_ms)
+        return self._salvaging.step(now_ms)
+
+    def salvages(self) -> bool:
+        """Whether writes of a damaged file wait to be written again."""
+        return self._salvaging.waits()
 
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""
@@ -369,6 +375,7 @@ class Store(LogQueries):
     def _undone(self) -> None:
         self._names.clear()
         self._indexes.unique.forget()
+        self._salvaging.forget()
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
         """Note where a LAN peer was reached."""

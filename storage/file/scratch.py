@@ -19,9 +19,14 @@ TABLES: Final = {
     "before": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER, hlc INTEGER,"
     " expires INTEGER, body TEXT, stamps BLOB, UNIQUE (collection, key))",
     "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",
-    # the entries that a damaged file had
+    # the entries that a damaged file had: they stay from step to step, so nothing else uses these names
     "lasts": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
     " UNIQUE (collection, key))",
+    "lacking": "(origin TEXT PRIMARY KEY, first INTEGER)",
+    "mine": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
+    " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
+    "saw": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
+    " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from entgldb.messages.errors import CorruptError
+from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.storage.file.durable import sync, write_whole
 from entgldb.storage.file.faults import told, translated
 from entgldb.storage.file.fingerprint import DATABASE, FINGERPRINT_FILE
@@ -38,11 +38,22 @@ class Swap(NamedTuple):
 
 
 @contextlib.contextmanager
-def preparing(directory: Path) -> Iterator[Path]:
-    """A new, empty folder to prepare a database in, which ``install`` then takes. Raises EntglError."""
+def preparing(directory: Path, size: int) -> Iterator[Path]:
+    """A new, empty folder to prepare a database in, which ``install`` then takes. Raises EntglError.
+
+    ``size``: bytes that it is going to have at least.
+    """
     part = directory / PART
     shutil.rmtree(part, ignore_errors=True)
     try:
+        free = shutil.disk_usage(directory).free
+        if free < size:
+            raise EntglError(
+                f"{directory}: {size} bytes are needed beside what is there, the disk has {free};"
+                " nothing was changed",
+                code=ErrorCode.DISK_FULL,
+                hint="make room, try again",
+            )
         part.mkdir(mode=0o700)
         yield part
     except sqlite3.Error as fault:

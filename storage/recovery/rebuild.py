@@ -53,11 +53,23 @@ def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
         return Rebuilt(cut.aside, cut.facts.get("salvaged", 0), cut.facts.get("unreadable", 0))
     if not (directory / FILE).exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node without --rebuild")
-    with swap.preparing(directory) as part:
+    with swap.preparing(directory, _own_bytes(directory, node_id)) as part:
         salvaged, unreadable = _prepare(directory, part, node_id, now_ms)
         aside = swap.free_name(directory, "corrupt", now_ms)
         swap.install(directory, swap.Swap(aside, {"salvaged": salvaged, "unreadable": unreadable}))
     return Rebuilt(aside, salvaged, unreadable)
+
+
+def _own_bytes(directory: Path, node_id: str) -> int:
+    """Bytes of what is to be carried over; 0 where damage lets nobody count."""
+    own = "origin IN (SELECT id FROM _entgldb_origins WHERE name GLOB ?)"
+    found = 0
+    with contextlib.suppress(EntglError, sqlite3.Error), closing(open_damaged(directory)) as damaged:
+        for source, *given in ((f"_entgldb_oplog WHERE {own}", f"{node_id}/*"), ("_entgldb_salvaged",)):
+            sql = f"SELECT ifnull(sum(length(header) + ifnull(length(body), 0)), 0) FROM {source}"  # noqa: S608 -- constants
+            found += damaged.execute(sql, given).fetchone()[0]
+    # a damaged row may be of any length, by its own word
+    return min(found, (directory / FILE).stat().st_size)
 
 
 def _prepare(directory: Path, part: Path, node_id: str, now_ms: int) -> tuple[int, int]:
@@ -81,11 +93,7 @@ def _carry_over(directory: Path, store: Store, node_id: str) -> int:
                 with store.group():
                     store.state.clock = max(store.state.clock, *(hlc for _, _, hlc, _, _ in page))
                     carry_over(store.connection, page)
-        with contextlib.suppress(sqlite3.Error), store.group():
-            for peer in damaged.execute(
-                "SELECT node_id, address, seen_ms FROM _entgldb_peers LIMIT ?", (_PAGE,)
-            ):
-                store.remember_peer(*peer)
+        _carry_over_peers(damaged, store)
         _carry_over_indexes(damaged, store)
     return log.unreadable
 
@@ -124,6 +132,21 @@ class _Log:
             yield origin, seq, LANDMARK, raw, None
 
 
+def _carry_over_peers(damaged: sqlite3.Connection, store: Store) -> None:
+    """The addresses at which others were reached; those that are read before damage is met."""
+    found: list[tuple[str, str, int]] = []
+    with contextlib.suppress(sqlite3.Error):
+        found += damaged.execute(
+            "SELECT node_id, address, seen_ms FROM _entgldb_peers WHERE typeof(node_id) = 'text'"
+            " AND typeof(address) = 'text' AND typeof(seen_ms) = 'integer' LIMIT ?",
+            (_PAGE,),
+        )
+    # whatever a group meets ends it: the damaged file is not read in one
+    with store.group():
+        for peer in found:
+            store.remember_peer(*peer)
+
+
 def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:
     """Indexes of this node alone; those of every node come from the peers."""
     with contextlib.suppress(sqlite3.Error):
@@ -149,18 +172,41 @@ def _page(rows: Iterator[Row]) -> list[Row]:
 def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
     """Every row that can be read, and None for each number at which there is one that cannot."""
     last = _last(damaged)
-    for first in range(1, last + 1, _PAGE):
-        yield from _range(damaged, first, min(last, first + _PAGE - 1))
+    first = _next(damaged, 1, last)
+    while first <= last:
+        end = min(last, first + _PAGE - 1)
+        yield from _range(damaged, first, end)
+        first = _next(damaged, end + 1, last)
+
+
+def _next(damaged: sqlite3.Connection, first: int, last: int) -> int:
+    """The next number from ``first`` on that has a row: a merge leaves billions between two. Where damage
+    lets nobody tell, ``first``."""
+    with contextlib.suppress(sqlite3.Error):
+        there, top = damaged.execute(
+            "SELECT (SELECT min(lsn) FROM _entgldb_oplog WHERE lsn >= ?), max(lsn) FROM _entgldb_oplog",
+            (first,),
+        ).fetchone()
+        if there is not None:
+            return max(first, int(there))
+        if top is None or top < first:
+            return last + 1
+    return first
 
 
 def _waiting(damaged: sqlite3.Connection) -> Iterator[list[Row]]:
     """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
     with contextlib.suppress(sqlite3.Error):
-        for row in carried_over(damaged):
-            _, _, hlc, raw, body = row
+        for origin, seq, hlc, raw, body in carried_over(damaged):
+            # damage may make one thing of another
+            if not isinstance(raw, bytes) or (hlc == LANDMARK and (type(origin), type(seq)) != (str, int)):
+                continue
             entry = _entry(0, digest(raw), raw, body)
-            if hlc == LANDMARK or (entry is not None and entry[3]):
-                yield [row]
+            if hlc == LANDMARK:
+                yield [(origin, seq, hlc, raw, None)]
+            elif entry is not None and entry[3]:
+                header = entry[0]
+                yield [(header.origin, header.seq, header.hlc, raw, body)]
 
 
 def _range(damaged: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[Any, ...] | None]:

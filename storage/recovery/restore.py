@@ -70,7 +70,7 @@ def restore(
     cut = swap.complete(directory)
     # the database that an earlier run has put in place was never started: the one that it set aside counts
     aside = cut.aside if cut is not None else swap.free_name(directory, "before-restore", now_ms)
-    with swap.preparing(directory) as part:
+    with swap.preparing(directory, file.stat().st_size) as part:
         os.close(os.open(part / FILE, os.O_WRONLY | os.O_CREAT, 0o600))
         shutil.copyfile(file, part / FILE)
         with begun_anew(part, directory, node_id, Why.RESTORED, now_ms) as store:

@@ -3,6 +3,10 @@
 Each key's last one counts. If the peers have a newer version, the node writes that one once more after it:
 the newer version wins again, and the salvaged one is listed as its conflict. With the clocks of their own
 time, some nodes might take the salvaged writes, and others, which remember a delete, might not.
+
+They are written in the order in which they came, so that nobody has one without what was there before it, a
+bounded part in each transaction. What is done is a landmark from then on: whoever goes on after a crash
+decides by the same log about the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +28,12 @@ from entgldb.storage.rules.header import Header, decode, digest
 Row = tuple[Origin, int, int, bytes, bytes | None]
 """Origin, seq, stamp, header and body of an entry."""
 LANDMARK: Final = 0
-"""The stamp of a row that is no write: its entry begins a run, or, without a header, could not be read."""
+"""The stamp of a row that is no write: its entry begins a run, could not be read (without a header), or is
+written again by now."""
+STEP_KEYS: Final = 500
+"""Keys that are written again in one transaction."""
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""The same for bytes of their bodies, beyond which no other begins."""
 
 
 def carry_over(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
@@ -37,56 +46,102 @@ def carried_over(connection: sqlite3.Connection) -> Iterator[Row]:
     yield from connection.execute("SELECT origin, seq, hlc, header, body FROM _entgldb_salvaged")
 
 
+def waits(connection: sqlite3.Connection) -> bool:
+    """Whether there are any."""
+    find = "SELECT 1 FROM _entgldb_salvaged WHERE hlc > ? LIMIT 1"
+    return connection.execute(find, (LANDMARK,)).fetchone() is not None
+
+
 def waiting(connection: sqlite3.Connection) -> int:
     """How many are still to be decided about."""
     query = "SELECT count(*) FROM _entgldb_salvaged WHERE hlc > ?"
     return int(connection.execute(query, (LANDMARK,)).fetchone()[0])
 
 
-def write_again(transaction: Transaction, now_ms: int) -> int:
-    """Those that the peers lack; how many keys were written. One body is in memory at a time."""
-    connection, state = transaction.connection, transaction.state
-    if state.disowned or not waiting(connection):
-        return 0
-    _note_lasts(connection, state)
-    if transaction.signing.needed_before(state, now_ms):
-        transaction.signing.head(state)
-    writer = Writer(transaction.batch, state.own, now_ms)
-    written = last = 0
-    while row := connection.execute(
+class Salvaging:
+    """Writes again what the peers lack, step by step."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._last: int | None = None
+        """The last place in ``temp.lasts`` that is done; None: what is to be done is not noted there."""
+
+    def forget(self) -> None:
+        """A transaction was undone, and with it what was noted."""
+        self._last = None
+
+    def waits(self) -> bool:
+        """Whether there is anything to write; done ones are not walked over at each step."""
+        return self._last is not None or waits(self._transaction.connection)
+
+    def step(self, now_ms: int) -> int:
+        """Write so many; how many keys were written. What waits then is for the next step."""
+        connection, state = self._transaction.connection, self._transaction.state
+        if state.disowned or not self.waits():
+            return 0
+        if self._last is None:
+            _note_lasts(connection, state)
+            self._last = 0
+        if self._transaction.signing.needed_before(state, now_ms):
+            self._transaction.signing.head(state)
+        writer = Writer(self._transaction.batch, state.own, now_ms)
+        written = size = 0
+        while row := _after(connection, self._last):
+            if written >= STEP_KEYS or size > STEP_BYTES:
+                return written
+            self._last, raw, body = row
+            _write(writer, decode(raw), body)
+            writer.end()
+            self._transaction.signing.after_request(state)
+            written, size = written + 1, size + len(body or b"")
+            connection.execute(_DONE, (self._last,))
+        connection.execute("DELETE FROM _entgldb_salvaged")
+        self._last = None
+        return written
+
+
+_DONE: Final = (
+    "UPDATE _entgldb_salvaged SET hlc = 0, body = NULL WHERE (origin, seq) IN"
+    " (SELECT m.origin, m.seq FROM temp.lasts l JOIN temp.mine m"
+    " ON m.collection = l.collection AND m.key = l.key WHERE l.id = ?)"
+)
+"""One body is in memory at a time."""
+
+
+def _after(connection: sqlite3.Connection, last: int) -> tuple[int, bytes, bytes | None] | None:
+    row: tuple[int, bytes, bytes | None] | None = connection.execute(
         "SELECT l.id, s.header, s.body FROM temp.lasts l JOIN _entgldb_salvaged s"
         " ON s.origin = l.origin AND s.seq = l.seq WHERE l.id > ? ORDER BY l.id LIMIT 1",
         (last,),
-    ).fetchone():
-        last = row[0]
-        _write(writer, decode(row[1]), row[2])
-        writer.end()
-        transaction.signing.after_request(state)
-        written += 1
-    connection.execute("DELETE FROM _entgldb_salvaged")
-    return written
+    ).fetchone()
+    return row
 
 
 def _note_lasts(connection: sqlite3.Connection, state: State) -> None:
-    """Note the last lost write to each key, and the versions that its writer had replaced by all of them."""
+    """Note the lost writes to each key, the last of them, and the versions that their writer had replaced by
+    them."""
     execute = connection.execute
-    empty(connection, "lasts", "named")
+    empty(connection, "lacking", "mine", "lasts", "saw")
     names = execute("SELECT DISTINCT origin FROM _entgldb_salvaged").fetchall()
     lacking = {origin: _first_lacking(connection, state.origins.get(origin), origin) for (origin,) in names}
+    connection.executemany(
+        "INSERT INTO temp.lacking VALUES (?, ?)", ((o, n) for o, n in lacking.items() if n)
+    )
     for raw, origin, seq in execute(
-        "SELECT header, origin, seq FROM _entgldb_salvaged WHERE hlc > ? ORDER BY hlc, origin", (LANDMARK,)
+        "SELECT s.header, s.origin, s.seq FROM temp.lacking l JOIN _entgldb_salvaged s"
+        " ON s.origin = l.origin AND s.seq >= l.first WHERE s.hlc > ? ORDER BY s.hlc, s.origin",
+        (LANDMARK,),
     ):
-        if not 0 < lacking[origin] <= seq:
-            continue
         header = decode(raw)
         place = (header.collection, header.key)
+        execute("INSERT INTO temp.mine VALUES (?, ?, ?, ?)", (*place, origin, seq))
         execute("DELETE FROM temp.lasts WHERE collection = ? AND key = ?", place)
         execute("INSERT INTO temp.lasts VALUES (NULL, ?, ?, ?, ?)", (*place, origin, seq))
         for version in header.named:
             # the peers may have another entry by the number of one that is lost
             known, first = state.origins.get(version.origin), lacking.get(version.origin, 0)
             if known is not None and version.seq <= known.head.seq and not 0 < first <= version.seq:
-                execute("INSERT OR IGNORE INTO temp.named VALUES (?, ?, ?, ?)", (*place, *version))
+                execute("INSERT OR IGNORE INTO temp.saw VALUES (?, ?, ?, ?)", (*place, *version))
 
 
 def _first_lacking(connection: sqlite3.Connection, known: Known | None, origin: Origin) -> int:
@@ -149,7 +204,7 @@ def _write(writer: Writer, header: Header, body: bytes | None) -> None:
 def _named(connection: sqlite3.Connection, place: Place) -> tuple[Version, ...]:
     """Versions that the writer of a key had replaced, those first that others still have."""
     rows = connection.execute(
-        "SELECT n.origin, n.seq FROM temp.named n JOIN _entgldb_origins o ON o.name = n.origin"
+        "SELECT n.origin, n.seq FROM temp.saw n JOIN _entgldb_origins o ON o.name = n.origin"
         " LEFT JOIN _entgldb_documents d ON d.collection = n.collection AND d.key = n.key"
         " AND d.origin = o.id AND d.seq = n.seq"
         " LEFT JOIN _entgldb_conflicts c ON c.origin = o.id AND c.seq = n.seq"

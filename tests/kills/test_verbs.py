@@ -38,7 +38,7 @@ def test_a_verb_killed_at_any_step_loses_nothing_and_is_completed_by_the_next_ru
     with capsys.disabled():
         print(f"\n{said}")
     steps = dict(re.findall(r"(\w+): killed at (\d+) steps; 0 violations", said))
-    assert set(steps) == {"rebuild", "restore", "backup", "compact", "heal", "install"}
+    assert set(steps) == {"rebuild", "reissue", "restore", "backup", "compact", "heal", "install"}
     assert all(int(count) >= 5 for count in steps.values())
 
 

@@ -30,7 +30,8 @@ from entgldb.storage.log import prune
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.recovery.check import Checkup
-from entgldb.storage.rules.header import digest
+from entgldb.storage.repair import salvaged
+from entgldb.storage.rules.header import decode, digest
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
@@ -137,6 +138,33 @@ def started(root: Path) -> tuple[int, int]:
     """Documents, and own writes that wait to be written again, after a start without more ado."""
     with closing(Store.open(root / "home", NODE, NOW + 100)) as store:
         return shown(root / "home" / FILE), int(str(store.status()["salvaged"]))
+
+
+def salvaging(root: Path) -> None:
+    """A node was rebuilt, and nobody has its writes."""
+    lived(root)
+    with closing(Store.open(root / "home", NODE, NOW)) as store:
+        put(store, *range(NEW))
+    salvage.rebuild(root / "home", NODE, NOW + 50)
+
+
+def write_again(root: Path) -> Any:
+    with patch.object(salvaged, "STEP_KEYS", 2), closing(Store.open(root / "home", NODE, NOW + 60)) as store:
+        while store.salvages():
+            with store.group():
+                store.reissue_salvaged(NOW + 60)
+        return True
+
+
+def written_again(root: Path, said: Any) -> Faults:
+    with closing(Store.open(root / "home", NODE, NOW + 100)) as store:
+        documents = [key for key, _ in store.documents("users")]
+        logged = [decode(row.header).key for row in store.rows(1, 500)]
+        left = store.salvages()
+    if documents != logged or logged != [f"k{number}" for number in range(len(logged))]:
+        yield f"the log has {logged}, shown are {documents}"
+    if left is (len(logged) == NEW) or (said is not None and left):
+        yield f"{len(logged)} are written again, {left}"
 
 
 def rebuilt(root: Path, said: Any) -> Faults:
@@ -253,6 +281,7 @@ def installed(root: Path, said: Any) -> Faults:
 
 VERBS: Final = {
     "rebuild": Verb(lived, lambda root: salvage.rebuild(root / "home", NODE, NOW + 50), rebuilt),
+    "reissue": Verb(salvaging, write_again, written_again),
     "restore": Verb(
         lived, lambda root: restore.restore(root / "b.db", root / "home", NODE, NOW + 50), restored
     ),

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +21,7 @@ from entgldb.storage.file.fingerprint import FINGERPRINT_FILE
 from entgldb.storage.file.open import FILE
 from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.recovery.rebuild import rebuild
+from entgldb.storage.repair import salvaged
 from entgldb.storage.store import Store
 from tests.unit.storage.snapshot.snapshots import forget, send
 
@@ -87,12 +89,15 @@ class Life:
             assert connection.execute(sql, values).rowcount == 1
 
     def rebuilt(self, fill: Callable[[Store, Store], None], now: int = LATER) -> Store:
-        """The node after its rebuild and its first sync."""
+        """The node after its rebuild and its first sync, and a start for each key that was written again."""
         rebuild(self.home, "x", now)
         store = Store.open(self.home, "x", now)
         fill(self.peer, store)
-        with store.group():
-            store.reissue_salvaged(now)
+        while store.salvages():
+            with patch.object(salvaged, "STEP_KEYS", 1), store.group():
+                store.reissue_salvaged(now)
+            store.close()
+            store = Store.open(self.home, "x", now)
         assert store.status()["salvaged"] == 0
         assert Checkup(store.connection).run(deep=True) == []
         give(store, self.peer)
