@@ -25,12 +25,15 @@ from entgldb.messages.local.tenants import (
 )
 from entgldb.messages.schema import Channel
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant
+from entgldb.storage.authorship.authors import authorities
+from entgldb.storage.authorship.keys import Signer, public_of
 from entgldb.storage.postgres.catalogue import Catalogue
 from entgldb.storage.postgres.connection import Connection
 from entgldb.storage.postgres.processes import Processes
 from entgldb.storage.postgres.server import Server
 from entgldb.storage.postgres.store import Store, as_sqlite
 from entgldb.storage.postgres.tenants import TenantRows
+from entgldb.storage.rules.authorship import cluster_of, successor_statement
 from entgldb.storage.tenants.files import TenantFiles
 from tests.support import postgres
 from tests.support.fake_context import FakeContext
@@ -289,6 +292,42 @@ def test_the_word_that_the_database_was_restored_closes_the_tenant_everywhere_un
     one.ctx.ask(ChangeTenant(tenant, "delete"))
     refused = one.ctx.ask(ChangeTenant(tenant, "restored"))
     assert refused.code == "not-allowed"  # type: ignore[attr-defined]  # a Refused
+
+
+def test_a_tenant_that_was_restored_to_before_a_new_cluster_key_learns_it_by_the_next_hello(
+    clouds: tuple[Cloud, Cloud],
+) -> None:
+    seeds = b"1" * 32, b"2" * 32
+    first, second = (public_of(seed) for seed in seeds)
+    cluster, tenant = cluster_of(first), postgres.fresh_tenant()
+    chain = ((second, Signer(seeds[0]).sign(successor_statement(cluster, second))),)
+    for each in clouds:
+        each.admit(tenant)
+
+    def hears(each: Cloud, successors: tuple[tuple[bytes, bytes], ...]) -> dict[bytes, str]:
+        store = each.own(tenant)
+        with store.group():
+            store.pin_cluster(cluster, "shop")
+            store.trust(cluster, first, successors)
+        return authorities(store.connection)
+
+    assert hears(clouds[0], ()) == {first: cluster}
+    assert hears(clouds[0], chain) == {first: cluster, second: cluster}
+    # the database goes back to the moment between the two
+    with clouds[0].own(tenant).group():
+        rows = clouds[0].own(tenant).connection
+        names = [name for (name,) in rows.execute("SELECT name FROM _entgldb_meta") if second.hex() in name]
+        rows.execute("DELETE FROM _entgldb_meta WHERE name = ?", names)
+    clouds[0].ctx.ask(ChangeTenant(tenant, "restored"))
+    clouds[1].ctx.hand(WrittenElsewhere({tenant: 0}))
+    clouds[1].ctx.hand(TenantsWanted(()))
+    assert [each.admit(tenant) for each in clouds] == ["", ""]
+    for each in clouds:
+        assert each.own(tenant).pinned_cluster() == (cluster, "shop")
+    # a gateway that still comes by the old key changes nothing, one that has the new one brings the chain
+    assert hears(clouds[1], ()) == {first: cluster}
+    assert hears(clouds[1], chain) == {first: cluster, second: cluster}
+    assert authorities(clouds[0].own(tenant).connection) == {first: cluster, second: cluster}
 
 
 def test_without_its_catalogue_a_process_answers_and_serves_nobody_new(

@@ -10,7 +10,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.local.members import Prune
 from entgldb.messages.model import Entry
-from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.header import decode, digest
 from entgldb.storage.store import Store
 from tests.unit.storage.snapshot.snapshots import forget, send
 
@@ -67,6 +67,19 @@ def test_a_fork_is_healed_on_a_file_that_has_issued_its_writes_again() -> None:
     assert taker.get("users", "k") == b'{"branch": 2}'
     assert taker.get("users", "only-there") == b'{"branch": 1}'
     assert taker.status()["quarantined"] == 0
+
+
+def test_one_healing_leaves_nothing_that_harms_the_next() -> None:
+    store = Store.memory("t", b"t" * 32, NOW)
+    origin, seq, kept = forked(store)
+    assert heal(store, origin, seq, kept) == 2
+    take(store, other_branch())
+    clone = Store.memory("f", b"f" * 32, NOW)
+    put(clone, 1, "k", branch=3)
+    take(store, entries(clone))
+    (first,) = entries(clone)
+    assert heal(store, origin, 1, digest(first.header)) == 1
+    assert store.get("users", "k") == b'{"branch": 1}'
 
 
 def test_what_a_branch_took_of_the_log_is_counted_off() -> None:
