@@ -212,6 +212,9 @@ class NodeKeeper(Behaviour):
                 self._spawn(name, ctx)
         else:
             ctx.tell("oplog", StoreBegan())
+            if self._peers_up:
+                # what peers had it write may have died with it
+                ctx.tell("store", NoteSelf(self._key))
 
     def _repeat(self, name: str, ctx: Context) -> None:
         """Tell a child that has just started what the others already know."""

@@ -27,6 +27,7 @@ from entgldb.messages.local.actors import (
     StopNow,
     Stopped,
 )
+from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.settings import ElectionSettings
 from tests.support.fake_context import FakeAsker
 from tests.unit.actors.node.node_rig import CHILDREN, Rig, settings
@@ -162,6 +163,18 @@ def test_a_restarted_child_hears_again_what_it_needs() -> None:
     assert rig.take(KnownPeers) == [KnownPeers({"n2": "10.0.0.2:7000"})]
     rig.ready("election")
     assert rig.take(PeerUp, "election") == [PeerUp("n2")]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_store_that_died_is_told_again_to_say_what_it_is(*, linked: bool) -> None:
+    rig = Rig().all_ready()
+    if linked:
+        rig.hand(PeerUp("n2"))
+    rig.told.clear()
+    rig.hand(ChildExited("store"))
+    rig.run(5.0)
+    rig.ready("store")
+    assert len(rig.take(NoteSelf)) == linked
 
 
 def test_links_that_died_with_sync_are_reported_down_to_election() -> None:
