@@ -17,7 +17,7 @@ CLUSTERS_MAX: Final = 64
 _CA: Final = "ca:"
 """Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster; of a later CA with its number
 (they are counted as they come) and its key."""
-_CAS: Final = (_CA, "ca;")
+CAS: Final = (_CA, "ca;")
 """The range of such names: ';' is the character after ':'."""
 Attest = Callable[[str, bytes], bytes]
 """From node id and public key to the attestation of the cluster's CA; empty without a cluster key."""
@@ -136,10 +136,10 @@ def _count(known: Mapping[bytes, str], cluster: str) -> int:
 
 def trust_nobody(connection: sqlite3.Connection) -> None:
     """Believe no CA until the next cluster comes."""
-    connection.execute("DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
+    connection.execute("DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", CAS)
 
 
 def authorities(connection: sqlite3.Connection) -> dict[bytes, str]:
     """The public key of a CA -> its cluster, of those that are believed."""
-    rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
+    rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", CAS)
     return {key: name.removeprefix(_CA).partition("/")[0] for name, key in rows.fetchall()}

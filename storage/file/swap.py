@@ -77,6 +77,7 @@ def install(directory: Path, swap: Swap) -> None:
     The old database stays where the error says so; else the next start or the same verb completes the swap.
     """
     try:
+        _refuse_unfolded(directory / PART)
         _fold(directory)
         (directory / PART / DATABASE).replace(directory / _NEW)
         sync(directory / _NEW)
@@ -114,10 +115,15 @@ def _complete(directory: Path) -> Swap | None:
         (directory / _NEW).unlink(missing_ok=True)
         return None
     if (directory / _NEW).exists():
+        # one that was put in place before, and never started, is not kept
+        never_started = (directory / DATABASE).exists() and (directory / swap.aside).exists()
         for ending in _ENDINGS:
             present, aside = directory / f"{DATABASE}{ending}", directory / f"{swap.aside}{ending}"
-            if present.exists() and not aside.exists():
+            if present.exists() and not aside.exists() and not never_started:
                 present.replace(aside)
+            elif ending:
+                # SQLite would take it for the WAL of the new one
+                present.unlink(missing_ok=True)
         (directory / FINGERPRINT_FILE).unlink(missing_ok=True)
         sync(directory)
         (directory / _NEW).replace(directory / DATABASE)
@@ -126,6 +132,17 @@ def _complete(directory: Path) -> Swap | None:
     sync(directory)
     shutil.rmtree(directory / PART, ignore_errors=True)
     return swap
+
+
+def _refuse_unfolded(part: Path) -> None:
+    """Only the file is taken: what is in its WAL still, because another process reads it, would be lost."""
+    wal = part / f"{DATABASE}-wal"
+    if wal.exists() and wal.stat().st_size:
+        raise EntglError(
+            f"another process reads {part / DATABASE}; nothing was changed",
+            code=ErrorCode.IN_USE,
+            hint="end it, try again",
+        )
 
 
 def _fold(directory: Path) -> None:

@@ -7,6 +7,7 @@ cannot; a row counts when its header has the hash it was recorded with and its b
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,10 +18,13 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
 from entgldb.messages.limits import INDEXES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, node_of
+from entgldb.storage.authorship.authors import CAS
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
+from entgldb.storage.log.read import PINNED
 from entgldb.storage.recovery.anew import begun_anew
 from entgldb.storage.repair.salvaged import LANDMARK, Row, carried_over, carry_over, waiting
+from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.indexing.definition import read_definition
@@ -94,6 +98,7 @@ def _carry_over(directory: Path, store: Store, node_id: str) -> int:
                     store.state.clock = max(store.state.clock, *(hlc for _, _, hlc, _, _ in page))
                     carry_over(store.connection, page)
         _carry_over_peers(damaged, store)
+        _carry_over_cluster(damaged, store)
         _carry_over_indexes(damaged, store)
     return log.unreadable
 
@@ -145,6 +150,27 @@ def _carry_over_peers(damaged: sqlite3.Connection, store: Store) -> None:
     with store.group():
         for peer in found:
             store.remember_peer(*peer)
+
+
+def _carry_over_cluster(damaged: sqlite3.Connection, store: Store) -> None:
+    """The cluster that a cloud node serves, and its CAs: whoever came first would be served instead. Each
+    value is to agree with a name made of it."""
+    found: list[tuple[str, Any]] = []
+    with contextlib.suppress(sqlite3.Error):
+        found += damaged.execute(
+            "SELECT name, value FROM _entgldb_meta WHERE name = ? OR (name >= ? AND name < ?)", (PINNED, *CAS)
+        )
+    cas = [(name, value) for name, value in found if type(value) is bytes and _is_of(name, value)]
+    with contextlib.suppress(KeyError, TypeError, ValueError), store.group():
+        cluster, client_id = json.loads(dict(found)[PINNED])
+        if any(name == f"{CAS[0]}{cluster}" for name, _ in cas):
+            store.pin_cluster(cluster, client_id)
+    with store.group():
+        store.connection.executemany("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", cas)
+
+
+def _is_of(name: str, ca_key: bytes) -> bool:
+    return name == f"{CAS[0]}{cluster_of(ca_key)}" or name.endswith(f"/{ca_key.hex()}")
 
 
 def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:

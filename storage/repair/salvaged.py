@@ -5,8 +5,8 @@ the newer version wins again, and the salvaged one is listed as its conflict. Wi
 time, some nodes might take the salvaged writes, and others, which remember a delete, might not.
 
 They are written in the order in which they came, so that nobody has one without what was there before it, a
-bounded part in each transaction. What is done is a landmark from then on: whoever goes on after a crash
-decides by the same log about the rest.
+bounded part in each transaction. Those that are done are landmarks from then on: after a crash the same log
+decides about the rest.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Salvaging:
         return self._last is not None or waits(self._transaction.connection)
 
     def step(self, now_ms: int) -> int:
-        """Write so many; how many keys were written. What waits then is for the next step."""
+        """Write so many keys; how many there were. The next step goes on behind them."""
         connection, state = self._transaction.connection, self._transaction.state
         if state.disowned or not self.waits():
             return 0

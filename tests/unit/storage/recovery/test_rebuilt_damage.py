@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +11,15 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError
+from entgldb.storage.authorship.authors import authorities
+from entgldb.storage.authorship.keys import Signer, public_of
+from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE
+from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as rebuilding
 from entgldb.storage.recovery.rebuild import rebuild
+from entgldb.storage.rules.authorship import cluster_of, successor_statement
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -77,3 +84,61 @@ def test_what_a_merge_has_numbered_far_ahead_is_not_searched_number_by_number(ho
     with patch.object(rebuilding, "_range", lambda *given: (looks.append(given), look(*given))[1]):
         assert rebuild(home, "a", NOW + 10).salvaged == 25
     assert len(looks) < 20
+
+
+@pytest.mark.parametrize("flip", ["", "pin", "ca"])
+def test_a_cloud_node_serves_the_cluster_of_before_where_that_can_be_read(home: Path, flip: str) -> None:
+    first, second = public_of(b"1" * 32), public_of(b"2" * 32)
+    cluster = cluster_of(first)
+    chain = ((second, Signer(b"1" * 32).sign(successor_statement(cluster, second))),)
+    with closing(Store.open(home, "a", NOW)) as store, store.group():
+        store.pin_cluster(cluster, "shop")
+        store.trust(cluster, first, chain)
+    if flip:
+        with closing(sqlite3.connect(home / FILE)) as connection, connection:
+            value, name = {"pin": ("[1", "cluster"), "ca": (b"?" * 32, f"ca:{cluster}")}[flip]
+            connection.execute("UPDATE _entgldb_meta SET value = ? WHERE name = ?", (value, name))
+    rebuild(home, "a", NOW + 10)
+    with closing(Store.open(home, "a", NOW + 20)) as store:
+        assert store.pinned_cluster() == (("", "") if flip else (cluster, "shop"))
+        believed = {first: cluster, second: cluster}
+        if flip == "ca":
+            del believed[first]
+        assert authorities(store.connection) == believed
+
+
+def test_what_another_process_keeps_in_the_wal_is_not_left_behind(home: Path, tmp_path: Path) -> None:
+    backup.write(home, tmp_path / "b.db", "1", NOW, lambda done, of: None)
+    before = (home / FILE).read_bytes()
+    readers: list[sqlite3.Connection] = []
+
+    def reading(done: int) -> None:
+        reader = sqlite3.connect(home / swap.PART / FILE)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM _entgldb_meta").fetchone()
+        readers.append(reader)
+
+    with pytest.raises(EntglError, match="another process reads") as caught:
+        restore.restore(tmp_path / "b.db", home, "a", NOW + 10, authoritative=True, progress=reading)
+    readers.pop().close()
+    assert caught.value.code == "in-use"
+    assert (home / FILE).read_bytes() == before
+    done = restore.restore(tmp_path / "b.db", home, "a", NOW + 20, authoritative=True)
+    assert done.reissued == 20
+
+
+@pytest.mark.parametrize("never_started", [False, True])
+def test_no_wal_of_another_database_is_left_beside_the_new_one(home: Path, *, never_started: bool) -> None:
+    (home / "other").mkdir()
+    with closing(Store.open(home / "other", "a", NOW)) as other:
+        put(other, 1)
+        wal = (home / "other" / f"{FILE}-wal").read_bytes()
+    aside = f"{FILE}.before-restore-1"
+    (home / FILE).rename(home / f"{FILE}.new")
+    for name in (aside, f"{FILE}-wal", FILE if never_started else f"{aside}-wal"):
+        (home / name).write_bytes(wal)
+    (home / f"{FILE}.swap").write_text(json.dumps({"aside": aside, "facts": {}}))
+    with closing(Store.open(home, "a", NOW + 10)) as store:
+        assert len(store.documents("users")) == 20
+    assert (home / aside).read_bytes() == wal
+    assert (home / f"{aside}-wal").exists() is not never_started
