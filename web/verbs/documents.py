@@ -248,6 +248,8 @@ def _gather(batch: Any, write: Any, what: str, named: str | None) -> None:
     version = write.get("if_version")
     if version is not None and not isinstance(version, str):
         raise InvalidError(f"{what}.if_version is no text")
+    if version is not None and op == "insert":
+        raise InvalidError(f"{what}.if_version: an insert meets no version", hint="put")
     stands = None if version is None else read_condition(version, f"{what}.if_version")
     target = batch[collection]
     if op in ("put", "insert") and not isinstance(write.get("document"), dict):

@@ -275,6 +275,12 @@ def test_a_batch_is_done_whole_or_not_at_all(http: httpx.Client) -> None:
         ("POST", "/v1/_batch", '{"writes": []}', "invalid"),
         ("POST", "/v1/_batch", '{"writes": [{"op": "move", "collection": "c", "key": "k"}]}', "invalid"),
         ("POST", "/v1/_batch", '{"writes": [{"op": "put", "collection": "c", "key": "k"}]}', "invalid"),
+        (
+            "POST",
+            "/v1/_batch",
+            '{"writes": [{"op": "insert", "collection": "c", "document": {}, "if_version": "*"}]}',
+            "invalid",
+        ),
         ("GET", "/v1/collections/users/documents?limit=-1", None, "invalid"),
         ("GET", "/v1/collections/users/documents?filter=[]", None, "invalid"),
         ("GET", "/readyz?max_lag=soon", None, "invalid"),
