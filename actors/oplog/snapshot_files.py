@@ -25,7 +25,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.messages.schema import Message
 from entgldb.storage.file.faults import closed_on_fault, translating
-from entgldb.storage.file.open import open_reader
+from entgldb.storage.file.open import give_back, open_reader
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 
@@ -85,6 +85,7 @@ class FileShelf:
             _remove(part)
             text = fault.text if isinstance(fault, EntglError) else str(fault)
             done = SnapshotWritten("", {}, 0, 0, 0, 0, text)
+        give_back()
         self._post(done)
 
     def _clear(self, goes: Callable[[str], bool]) -> None:
@@ -121,6 +122,7 @@ class FileStaging:
     def close(self) -> None:
         """Leave it on disk."""
         self._staging.connection.close()
+        give_back()
 
     def drop(self) -> None:
         self.close()

@@ -101,10 +101,15 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
 
 def rest(connection: sqlite3.Connection) -> None:
     """Give back the pages that are in memory; the next reads have them from the system. Between groups."""
+    connection.execute("PRAGMA shrink_memory")
+    give_back()
+
+
+def give_back() -> None:
+    """Give freed memory back to the system. It lies between memory in use, and glibc gives back only the end
+    by itself."""
     import ctypes  # a reader that never rests does not need it
 
-    connection.execute("PRAGMA shrink_memory")
-    # what was freed lies between what was not, and glibc gives back only the end by itself
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import queue
 from pathlib import Path
 
 import pytest
 
+from entgldb.actors.oplog import snapshot_files
 from entgldb.actors.oplog.snapshot_files import SNAPSHOT_FOLDER, FileShelf
+from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.messages.schema import Message
 from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.store import Store
@@ -56,3 +59,18 @@ def test_at_a_start_goes_what_was_given_away_and_for_another_snapshot_what_was_s
     assert {name.split(".")[0] for name in left(tmp_path)} == {"staging-old", "staging-s"}
     shelf(tmp_path).stage("t").close()
     assert {name.split(".")[0] for name in left(tmp_path)} == {"staging-t"}
+
+
+def test_memory_that_a_snapshot_has_needed_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(snapshot_files, "give_back", lambda: given.append("back"))
+    half_staged(tmp_path)
+    assert given == ["back"]
+    store = Store.open(tmp_path, "n", 0)
+    told: queue.Queue[Message] = queue.Queue()
+    FileShelf(told.put, tmp_path).freeze()
+    frozen_one = told.get(timeout=60)
+    store.close()
+    assert isinstance(frozen_one, SnapshotWritten)
+    assert not frozen_one.fault
+    assert given == ["back"] * 2
