@@ -37,14 +37,15 @@ TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
 MUTATED_FRAMES: Final = 1_000_000
 GENERATED: Final = {
+    "ENTGLDB_FLIPS": ("tests/unit/storage/file/test_damage.py", 2_000),
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 100_000),
-    "ENTGLDB_CAUSAL_ORDERS": ("tests/unit/storage/log/test_causal_orders.py", 600),
     "ENTGLDB_COMPARED": ("tests/unit/actors/oplog/test_verifier.py", 200_000),
     "ENTGLDB_COUNTING_SEEDS": ("tests/simulation/test_counting.py", 200),
     "ENTGLDB_EXPELLING_SEEDS": ("tests/simulation/test_expelling.py", 60),
     "ENTGLDB_ROTATING_SEEDS": ("tests/simulation/test_rotating.py", 60),
     "ENTGLDB_MERGES": ("tests/unit/storage/rules/test_merge_algebra.py", 2_000),
+    "ENTGLDB_ORDERS": ("tests/unit/storage/log", 600),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),
     "ENTGLDB_SNAPSHOT_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 400),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
 import shutil
 import sqlite3
@@ -25,7 +26,7 @@ from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
 PAGE = 4096
-FLIPS = 400
+FLIPS = int(os.environ.get("ENTGLDB_FLIPS", "150"))
 
 
 def put(store: Store, key: str, body: bytes | None, now_ms: int = NOW) -> None:

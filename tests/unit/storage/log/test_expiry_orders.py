@@ -16,7 +16,7 @@ from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW, life_document, rule_document
 from entgldb.storage.store import Store
 from tests.simulation.watch.merge_oracle import Id, Outcome, outcome
-from tests.unit.storage.log.test_causal_orders import Told, _shuffled
+from tests.unit.storage.log.test_causal_orders import EXAMPLES, Told, _shuffled
 from tests.unit.storage.log.test_merge_orders import KEYS, NODES, NOW, _check, _rows, _steps, documents
 from tests.unit.storage.rules.merge_rig import VERBS, operations
 
@@ -42,7 +42,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(steps, st.sampled_from([LWW, BY_FIELD, MIXED]), st.integers(0, 2**32))
 def test_all_orders_at_all_times_end_alike(
     history: list[tuple[str, int, Any]], begun: str, seed: int

@@ -21,7 +21,7 @@ from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW, rule_do
 from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.store import Store
 from tests.simulation.watch.merge_oracle import Id, Step, outcome
-from tests.unit.storage.log.test_causal_orders import Told, _deliver, _heads, _shuffled
+from tests.unit.storage.log.test_causal_orders import EXAMPLES, Told, _deliver, _heads, _shuffled
 from tests.unit.storage.rules.merge_rig import VERBS, operations
 
 NOW = 1_790_000_000_000
@@ -53,7 +53,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(steps, st.sampled_from([LWW, BY_FIELD, BY_FIELD]), st.integers(0, 2**32))
 def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun: str, seed: int) -> None:
     random = Random(seed)
@@ -208,7 +208,7 @@ def test_an_entry_made_before_the_setting_arrives_says_itself_what_it_means() ->
     assert b.get("c", "k") == b'{"x":1,"y":1}'
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(steps, st.integers(2, 5), st.integers(0, 2**32))
 def test_a_branch_that_is_taken_out_leaves_what_the_others_wrote(
     history: list[tuple[str, int, Any]], first: int, seed: int

@@ -15,7 +15,7 @@ from entgldb.storage.log.unfit import list_unfit
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW
 from entgldb.storage.store import Store
-from tests.unit.storage.log.test_causal_orders import _deliver, _shuffled
+from tests.unit.storage.log.test_causal_orders import EXAMPLES, _deliver, _shuffled
 from tests.unit.storage.log.test_merge_orders import NOW, _check, _expected, _steps, played, steps
 
 
@@ -38,7 +38,7 @@ def retry_all(store: Store, random: Random) -> None:
             store.applying.retry(random.choice(waiting).version, NOW)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(steps, st.sampled_from([LWW, BY_FIELD, BY_FIELD]), st.integers(0, 2**32))
 def test_what_is_retried_ends_as_if_it_had_been_applied_at_once(
     history: list[tuple[str, int, Any]], begun: str, seed: int

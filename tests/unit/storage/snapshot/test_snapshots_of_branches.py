@@ -9,6 +9,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.limits import RUNS_MAX
 from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
+from entgldb.storage.snapshot import steps
 from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import forget, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
@@ -16,6 +17,12 @@ from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 LATER = NOW + 100
 pytestmark = pytest.mark.usefixtures("either_way")
+
+
+@pytest.fixture
+def many_keys(either_way: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten to a step: one by one they would tell no more, in as many transactions."""
+    monkeypatch.setattr(steps, "STEP_ROWS", 10)
 
 
 def branches(before: int, after: int, then: int = LATER) -> tuple[Side, Side]:
@@ -120,6 +127,7 @@ def test_of_two_logs_that_part_in_their_first_entry_all_of_ours_is_the_branch() 
     assert (again.shows(), again.rivals()) == ({"k": "theirs"}, ["ours"])
 
 
+@pytest.mark.usefixtures("many_keys")
 @pytest.mark.parametrize("theirs", [1, RUNS_MAX, RUNS_MAX + 3])
 @pytest.mark.parametrize("ours", [RUNS_MAX - 1, RUNS_MAX, RUNS_MAX + 9])
 def test_a_branch_that_parted_before_all_runs_that_are_known_is_all_that_is_not_pruned(
@@ -142,6 +150,7 @@ def test_a_branch_that_parted_before_all_runs_that_are_known_is_all_that_is_not_
     assert again.rivals() == ["ours"]
 
 
+@pytest.mark.usefixtures("many_keys")
 def test_a_log_that_is_merely_behind_is_no_branch() -> None:
     """However often its writer has opened its file, and whatever its clock said."""
     writer, giver, taker = Side("x"), Side("giver"), Side("taker")
