@@ -136,7 +136,7 @@ class Inbox:
 
     def _ask(self, ctx: Context) -> None:
         self.moved(ctx)
-        self._line.send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+        self._line.send(wire.GapRequest(self._round, self._log.vector(), self._log.wants_no_more()))
 
     def _refused(self, done: Applied, ctx: Context) -> None:
         """Ask again at once; a second time in vain (a bad entry) only after STALLED.

@@ -145,7 +145,7 @@ class Progress:
         """The origins whose entries do not come, or not now, whatever the peer sends."""
         crowded = len(have) >= STRANGERS_PER_PEER_MAX
         left_out = {origin for origin in theirs if origin not in have} if crowded else set()
-        return self._log.forked() | set(self._log.held()) | left_out
+        return self._log.forked() | self._log.wants_no_more(theirs).keys() | left_out
 
     def seconds_in(self, mine: Vector, lag: int | None, ctx: Context) -> float | None:
         """Since when we know that we lack the oldest operation that we lack; None while unknown."""

@@ -139,7 +139,7 @@ class Session:
         self._told_at = ctx.monotonic()
         self.inbox.moved(ctx)
         self._pulse.start(ctx.monotonic() + FIRST_WORD)
-        vector, held = self._log.vector(), self._log.held()
+        vector, held = self._log.vector(), self._log.wants_no_more()
         self._telling.tell(vector, held)
         self._send(wire.Vectors(vector, held))
         ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
@@ -236,7 +236,7 @@ class Session:
         since = ctx.monotonic() - self._told_at
         if since < self._sync_interval - 0.01:
             return 0, None, None
-        vector, held = self._log.vector(), self._log.held()
+        vector, held = self._log.vector(), self._log.wants_no_more(self._theirs or ())
         is_new = self._telling.is_new(vector, held)
         if is_new and since < self.line.vector_wait(len(vector)):
             return 0, None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 import msgpack
 
-from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.limits import COUNT_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import KEYS, Author, Entry, Origin, Vector, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship import authors
@@ -20,8 +20,9 @@ from entgldb.storage.authorship.cluster_keys import Rotation, newest
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members, recorded
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.ended import is_any_log
+from entgldb.storage.rules.ended import end_of_expelled, is_any_log
 from entgldb.storage.rules.results import Heard, LogRow
+from entgldb.storage.rules.vector import seqs
 
 PINNED: Final = "cluster"
 PAUSES: Final = "pauses"
@@ -190,6 +191,20 @@ class LogQueries:
         rows = self.connection.execute("SELECT origin, seq FROM _entgldb_ended ORDER BY origin, seq")
         return [(origin, seq) for origin, seq in rows.fetchall() if node_of(origin) in out]
 
+    def wants_no_more(self, named: Iterable[Origin] = ()) -> dict[Origin, int]:
+        """Origin -> seq up to which nothing of it is to be sent: what is held, and all that counts nowhere.
+
+        ``named``: the logs that are there elsewhere. Of a node that was expelled nothing is wanted once the
+        end of its log is here, and nobody has to bring what stands behind it, be it by a snapshot.
+        """
+        wanted, ended = self.held(), dict(self.expulsions())
+        have = seqs(self.vector()) if ended else {}
+        for origin in {*have, *named} if ended else ():
+            end = end_of_expelled(ended, origin)
+            if end is not None and have.get(origin, 0) >= end:
+                wanted[origin] = COUNT_MAX
+        return wanted
+
     def vouches(self) -> bool:
         """Whether a snapshot of this file brings the configuration."""
         return recorded.vouches(self.connection)
@@ -231,9 +246,17 @@ class LogQueries:
         return documents, entries
 
     def floors(self) -> dict[Origin, int]:
-        """Origin -> newest seq whose log rows are gone, for those that have any such."""
+        """Origin -> newest seq whose log rows are gone, for those that have any such.
+
+        Nobody lacks what stands behind the end of a node that was expelled.
+        """
         rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")
-        return dict(rows.fetchall())
+        floors = dict[Origin, int](rows.fetchall())
+        ended = dict(self.connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
+        for origin, floor in floors.items() if ended else ():
+            end = end_of_expelled(ended, origin)
+            floors[origin] = floor if end is None else min(floor, end)
+        return floors
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document, or None."""

@@ -10,7 +10,7 @@ from typing import Final
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.ended import any_log
+from entgldb.storage.rules.ended import end_of_expelled
 
 BEYOND_END: Final = "beyond-end"
 
@@ -19,8 +19,8 @@ def alarms(state: State) -> list[Json]:
     """One for each node, in the form of ``actors.alarms``."""
     kept = dict[str, int]()
     for origin, known in state.origins.items() if state.ended else ():
-        end = state.end_of(origin)
-        if end is not None and known.floor > end and any_log(node_of(origin)) in state.ended:
+        end = end_of_expelled(state.ended, origin)
+        if end is not None and known.floor > end:
             kept[node_of(origin)] = kept.get(node_of(origin), 0) + known.floor - end
     return [
         {

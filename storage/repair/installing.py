@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final
 
 from entgldb.messages.errors import Reason
-from entgldb.messages.model import Origin, node_of
+from entgldb.messages.model import EXPELLED, Origin, node_of
 from entgldb.storage.authorship import runs
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
@@ -20,14 +21,16 @@ from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
-from entgldb.storage.rules.comparing.chunks import Mark, Preface
-from entgldb.storage.rules.ended import any_log
+from entgldb.storage.rules.comparing.chunks import Preface
+from entgldb.storage.rules.ended import any_log, end_of_expelled, read_expulsion
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.install import Merger
 from entgldb.storage.snapshot.staging import read_head
 from entgldb.storage.snapshot.steps import STALE_MS, Progress, Steps, name_of
+
+_WORDS: Final = f"SELECT key FROM staged.documents WHERE collection = '{EXPELLED}' AND body IS NOT NULL"  # noqa: S608 -- a constant
 
 
 class Installing:
@@ -98,7 +101,9 @@ class Installing:
         connection, state = self._transaction.connection, self._transaction.state
         steps = Steps(connection, state)
         branches = self._branches(head)
-        refused = self._refusal(head, branches, now_ms, cloud=cloud)
+        # a cloud has no say in where the log of a member ends
+        ended = {} if cloud and ends else self._ends(head)
+        refused = self._refusal(head, branches, ended, now_ms, cloud=cloud)
         strangers = None
         if refused is None:
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
@@ -109,8 +114,6 @@ class Installing:
             if refused is None:
                 self._strangers.left_out(now_ms)
             return refused or Installed({}, Reason.TOO_MANY_ORIGINS.value)
-        # a cloud has no say in where the log of a member ends
-        ended = () if cloud and ends else [mark for mark in head.marks if mark.end is not None]
         cuts = self._cuts(ended)
         firsts = _earliest(cuts, branches)
         with self._group():
@@ -133,7 +136,7 @@ class Installing:
 
     def _take_out(
         self,
-        ended: Iterable[Mark],
+        ended: Mapping[Origin, int],
         cuts: Mapping[Origin, int],
         branches: Mapping[Origin, int],
         *,
@@ -141,8 +144,8 @@ class Installing:
     ) -> None:
         """``expected``: see ``healing.take_out``, which tells in the end what the branches had."""
         connection, state = self._transaction.connection, self._transaction.state
-        for mark in ended:
-            state.end(connection, mark.name, mark.end or 0)
+        for origin, seq in ended.items():
+            state.end(connection, origin, seq)
         for firsts in filter(None, (cuts, branches)):
             healing.take_out(Batch(connection, state), firsts, expected=expected)
         state.disowned |= state.own in branches
@@ -159,17 +162,42 @@ class Installing:
             self._incarnations.reincarnate(entropy, Why.ROLLED_BACK, now_ms)
 
     def _refusal(
-        self, head: Preface, branches: dict[Origin, int] | None, now_ms: int, *, cloud: bool
+        self,
+        head: Preface,
+        branches: dict[Origin, int] | None,
+        ended: Mapping[Origin, int],
+        now_ms: int,
+        *,
+        cloud: bool,
     ) -> Installed | None:
         """The end of it where it cannot be merged, or brings nothing."""
         connection, state = self._transaction.connection, self._transaction.state
         if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
             return Installed({}, Reason.HELD_CLOCK.value)
+        if self._brings_what_counts_nowhere(head, ended):
+            return Installed({}, Reason.EXPELLED.value)
         if branches is None:
             return Installed({}, Reason.QUARANTINED.value)
         if not branches and self._is_covered(head, cloud=cloud):
             return Installed({})
         return None
+
+    def _ends(self, head: Preface) -> dict[Origin, int]:
+        """Where logs end by the word of the giver, and by what its documents say: of itself it has no ear."""
+        connection, own = self._transaction.connection, self._transaction.state.own
+        found = {mark.name: mark.end for mark in head.marks if mark.end is not None}
+        for (key,) in connection.execute(_WORDS):
+            end = read_expulsion(key, own)
+            if end is not None:
+                found[end[0]] = min(end[1], found.get(end[0], end[1]))
+        return found
+
+    def _brings_what_counts_nowhere(self, head: Preface, ended: Mapping[Origin, int]) -> bool:
+        """Whether it covers more of an expelled node than counts, by what is known here or in it."""
+        known = self._transaction.state.ended
+        every = {**ended, **{one: min(seq, ended.get(one, seq)) for one, seq in known.items()}}
+        ends = ((mark.seq, end_of_expelled(every, mark.name)) for mark in head.marks if mark.seq)
+        return any(end is not None and seq > end for seq, end in ends)
 
     def _with_dropped(self, done: Installed, entropy: bytes, now_ms: int) -> Installed:
         """Keep the documents of our branches, as after the heal of a fork."""
@@ -180,11 +208,10 @@ class Installing:
         own_last = state.lsn if state.own in kept else done.own_last
         return done._replace(changes=done.changes | kept, own_last=own_last)
 
-    def _cuts(self, ended: Iterable[Mark]) -> dict[Origin, int]:
+    def _cuts(self, ends: Mapping[Origin, int]) -> dict[Origin, int]:
         """The first entries behind the ends of logs: a snapshot is without them, and so has the file to be
         that it meets. Of a node that was expelled the giver need not know each log that is here."""
         firsts, state = {}, self._transaction.state
-        ends = {mark.name: mark.end for mark in ended}
         for origin, known in state.origins.items() if ends else ():
             is_left = origin not in state.ended and node_of(origin) != node_of(state.own)
             end = ends.get(origin, ends.get(any_log(node_of(origin))) if is_left else None)

@@ -7,6 +7,7 @@ A node ends its own log in a later one (``_system_ended``). A member ends those 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from entgldb.messages.model import ENDED, Origin, node_of
@@ -42,6 +43,12 @@ def any_log(node_id: str) -> Origin:
 def is_any_log(origin: Origin) -> bool:
     """Whether an origin is one of those."""
     return origin.endswith(f"/{_ANY}")
+
+
+def end_of_expelled(ended: Mapping[Origin, int], origin: Origin) -> int | None:
+    """The last seq that counts of a log whose node was expelled; None: it was not. ``ended``: all ends."""
+    other = ended.get(any_log(node_of(origin)))
+    return None if other is None else ended.get(origin, other)
 
 
 def read_ending(key: str) -> tuple[Origin, int] | None:

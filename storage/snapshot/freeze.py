@@ -19,6 +19,7 @@ from entgldb.storage.authorship import runs
 from entgldb.storage.log.recorded import is_outdated, vouches
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
+from entgldb.storage.rules.ended import end_of_expelled
 from entgldb.storage.rules.header import decode
 
 _TABLE: Final = (
@@ -41,12 +42,14 @@ _CONFLICTS: Final = (
 def freeze(source: sqlite3.Connection, target: sqlite3.Connection) -> SnapshotWritten:
     """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
 
-    Raises EntglError where entries are in quarantine, or were dropped from it.
+    Raises EntglError where entries are in quarantine, or were dropped from it, and where more of an expelled
+    node is here than counts.
     """
     target.execute(_TABLE)
     source.execute("BEGIN")
     try:
         _refuse_with_quarantine(source)
+        _refuse_beyond_end(source)
         target.execute("BEGIN")
         head, places = _head(source)
         writer = _Writer(target, places)
@@ -119,6 +122,15 @@ def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
         dropped = decode(raw)
         if not is_outdated(source, dropped):
             raise EntglError(f"{dropped.version} was dropped here: this node can vouch for no state")
+
+
+def _refuse_beyond_end(source: sqlite3.Connection) -> None:
+    """Raise EntglError where more of an expelled node is here than counts: it would go from file to file."""
+    ended = dict(source.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
+    for origin, seq in source.execute("SELECT name, seq FROM _entgldb_heads") if ended else ():
+        end = end_of_expelled(ended, origin)
+        if end is not None and seq > end:
+            raise EntglError(f"more of {origin} is here than counts: this node can vouch for no state")
 
 
 def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from random import Random
+from typing import ClassVar
 
 import pytest
 
@@ -29,14 +30,17 @@ MUTUAL_SEEDS = 4
 TWICE_SEEDS = 3
 """In every so many-th seed two nodes expel it, each without knowing of the other."""
 SETTLED_SECONDS = 60.0
+TABLES = ("_entgldb_documents", "_entgldb_conflicts")
 
 
 class Expelling:
     """One history: writes, cuts, an expulsion, and the peace after it."""
 
-    def __init__(self, seed: int) -> None:
+    tables: ClassVar[tuple[str, ...]] = TABLES
+
+    def __init__(self, seed: int, run: Run | None = None) -> None:
         self.seed, self.random = seed, Random(seed)
-        self.run = run = Run(seed, options=quiet(5))
+        self.run = run = run or Run(seed, options=quiet(5))
         start(run)
         while not all(len(node.store.documents(NODES)) == len(run.lan) for node in run.lan):
             run.world.run(0.5)
@@ -98,6 +102,10 @@ class Expelling:
         self.write(1.0)
         for client in self.run.clients:
             client.stopped = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Within a minute all that stay agree."""
         began = self.run.world.time
         while (why := self.differs()) and self.run.world.time - began < SETTLED_SECONDS:
             self.run.world.run(1.0)
@@ -119,7 +127,7 @@ class Expelling:
         for node in others:
             if node.store.vector() != first.store.vector():
                 return f"{node.name} and {first.name} have different logs"
-            for table in ("_entgldb_documents", "_entgldb_conflicts"):
+            for table in self.tables:
                 if rows(node, table) != rows(first, table):
                     return f"{node.name} and {first.name} differ in {table}"
         return ""

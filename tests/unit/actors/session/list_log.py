@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from entgldb.messages.model import Author, Entry, Vector
 from entgldb.storage.authorship.cluster_keys import Rotation
@@ -40,6 +40,9 @@ class ListLog:
         return {row.origin: (row.seq, row.hash) for row in self.all}
 
     def held(self) -> dict[str, int]:
+        return self.held_back
+
+    def wants_no_more(self, named: Iterable[str] = ()) -> dict[str, int]:
         return self.held_back
 
     def shown_ms(self) -> int:

@@ -61,7 +61,7 @@ def test_a_peer_that_takes_nothing_is_named() -> None:
 def test_what_has_a_name_of_its_own_is_no_wedge(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     rig.theirs, rig.held = {YOU: 3, THIRD: 2}, {ME: 1}
-    monkeypatch.setattr(rig.log, "held", lambda: {YOU: 3})
+    monkeypatch.setattr(rig.log, "held_back", {YOU: 3})
     monkeypatch.setattr(rig.log, "forked", lambda: {THIRD})
     assert rig.wait(100) == []
     rig.held = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import EXPELLED
 from entgldb.storage.rules.ended import any_log, ending
 from tests.unit.storage.snapshot.snapshots import forget, send
@@ -54,3 +56,46 @@ def test_what_a_snapshot_has_brought_of_it_before_anybody_had_heard_is_an_alarm(
     assert (alarm["code"], alarm["subject"]) == ("beyond-end", "gone")
     assert "1 writes of gone" in alarm["text"]
     assert judge.store.status()["alarms"] == []
+    assert late.store.floors()[gone.store.origin] == 1
+    with pytest.raises(EntglError, match=r"more of gone/.* is here than counts"):
+        send(late.store, Side("other").store, NOW + 30)
+
+
+def test_a_snapshot_of_one_that_has_not_heard_is_not_taken_by_one_that_has() -> None:
+    gone, judge, unheard = Side("gone"), Side("judge"), Side("unheard")
+    gone.put("early", "1")
+    gone.give(judge)
+    gone.put("since", "2", now=NOW + 1)
+    gone.give(unheard)
+    expel(judge, "gone", **{gone.store.origin: 1})
+    before = judge.shows(), judge.store.vector()
+    assert send(unheard.store, judge.store, NOW + 20).refused == "expelled"
+    assert (judge.shows(), judge.store.vector()) == before
+
+
+def test_one_that_is_out_tells_it_by_the_documents_of_its_snapshot() -> None:
+    """It goes by no word about itself, and has it in its file all the same."""
+    gone, judge, late, other = Side("gone"), Side("judge"), Side("late"), Side("other")
+    gone.put("early", "1")
+    gone.give(judge)
+    expel(judge, "gone", **{gone.store.origin: 1})
+    judge.give(gone)
+    assert gone.store.expelled() == set()
+    assert send(gone.store, late.store, NOW + 20).refused == ""
+    assert late.store.expelled() == {"gone"}
+    gone.put("since", "2", now=NOW + 30)
+    assert send(gone.store, other.store, NOW + 40).refused == "expelled"
+    assert other.store.vector() == {}
+
+
+def test_nothing_more_is_wanted_of_it_once_all_that_counts_is_here() -> None:
+    gone, judge, away = Side("gone"), Side("judge"), Side("away")
+    gone.put("early", "1")
+    gone.give(judge)
+    assert judge.store.wants_no_more() == {}
+    expel(judge, "gone", **{gone.store.origin: 1})
+    unknown = f"gone/{'7' * 32}"
+    assert judge.store.wants_no_more() == {gone.store.origin: COUNT_MAX}
+    assert judge.store.wants_no_more([unknown, "else/" + "7" * 32]).keys() == {gone.store.origin, unknown}
+    expel(away, "gone", **{gone.store.origin: 1})
+    assert away.store.wants_no_more([gone.store.origin]) == {}

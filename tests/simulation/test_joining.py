@@ -1,0 +1,86 @@
+"""A node joins while another is expelled, by a snapshot of any that it meets, one that has not heard, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.launch.testing.shelf import SnapshotDisk
+from entgldb.storage.log.read import LogReader
+from entgldb.storage.repair import beyond
+from tests.simulation.run import Run
+from tests.simulation.test_calm import quiet
+from tests.simulation.test_expelling import TABLES, Expelling
+from tests.simulation.world.node import SimulatedNode
+
+RETENTION_HOURS = 0.0005
+
+
+class Joining(Expelling):
+    """Logs are pruned all the time, so that the newcomer has to take a snapshot.
+
+    A document that stood below what is taken out comes back by verification, a conflict does not.
+    """
+
+    tables = TABLES[:1]
+
+    def __init__(self, seed: int) -> None:
+        run = Run(seed, options=quiet(6))
+        for node in run.lan:
+            node.verify_interval = 5.0
+        self.newcomer = run.lan.pop()
+        run.nodes.remove(self.newcomer)
+        self.late = run.clients.pop()
+        self.anew = 0
+        """How often it was made anew, as people do who see the alarm."""
+        super().__init__(seed, run)
+        for node in run.lan:
+            node.forget_after(RETENTION_HOURS)
+
+    def play(self) -> None:
+        run = self.run
+        self.write(1.0)
+        while not all(node.log.floors() for node in run.lan):
+            run.world.run(0.5)
+            assert run.world.time < 60
+        run.lan.append(self.newcomer)
+        self.cut()
+        self.expel(self.judge, self.gone)
+        if self.seed % 2:
+            self.expel(self.gone, self.judge)
+            self.pair.add(self.judge.name)
+        self.write(self.random.uniform(0.0, 2.0))
+        self.newcomer.forget_after(RETENTION_HOURS)
+        self.newcomer.start()
+        self.write(3.0)
+        run.clients.append(self.late)
+        self.write(1.0)
+        run.network.cuts = set()
+        self.write(1.0)
+        for client in run.clients:
+            client.stopped = True
+        self.settle()
+
+    def differs(self) -> str:
+        alarmed = [node for node in self.left() if beyond.alarms(node.store.state)]
+        for node in alarmed:
+            make_anew(node)
+        self.anew += len(alarmed)
+        return "nodes are made anew" if alarmed else super().differs()
+
+
+def make_anew(node: SimulatedNode) -> None:
+    """The same machine with an empty disk."""
+    node.crash()
+    node.store = node.kind.memory(
+        node.name, node.world.random.randbytes(32), node.clock.now_ms(), node._attest
+    )
+    node.log, node.snapshots = LogReader(node.store.connection), SnapshotDisk()
+    node.start()
+
+
+@pytest.mark.parametrize("seed", [1, 5, 7])
+def test_all_that_stay_agree_with_one_that_has_joined_meanwhile(seed: int) -> None:
+    history = Joining(seed)
+    history.play()
+    assert history.anew or seed == 1
+    history.run.close()
