@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from entgldb.messages.model import ENDED, Origin, node_of
+from entgldb.messages.limits import SIGNATURE_BYTES
+from entgldb.messages.model import ENDED, NODE_ID, Origin, node_of
 from entgldb.storage.rules.header import DELETE, Header, is_origin
 
 _ANY: Final = "0" * 32
@@ -60,12 +61,17 @@ def read_ending(key: str) -> tuple[Origin, int] | None:
 
 
 def said_in(body: str | bytes | None) -> dict[str, Any]:
-    """The words of members about a node that was expelled.
+    """The words of members about a node that was expelled, and nothing else that stands in the document.
 
     ``Said``: node id -> when it has, by its own clock. ``Signature``: of the last entry that counts, in hex.
     """
     found = {} if body is None else json.loads(body)
-    return found if isinstance(found, dict) and isinstance(found.get("Said"), dict) else {"Said": {}}
+    said = found.get("Said") if isinstance(found, dict) else None
+    said = said if isinstance(said, dict) else {}
+    told = {name: at_ms for name, at_ms in said.items() if NODE_ID.fullmatch(name) and type(at_ms) is int}
+    signature = found.get("Signature") if said else None
+    fits = isinstance(signature, str) and len(signature) == 2 * SIGNATURE_BYTES
+    return {"Said": told} | ({"Signature": signature} if fits else {})
 
 
 def signature_in(body: str) -> bytes:

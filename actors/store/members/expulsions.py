@@ -15,6 +15,7 @@ from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.errors import InvalidError, NotAllowedError, NotFoundError, TooLargeError
+from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
@@ -70,9 +71,15 @@ def say_again(keeper: Writer, ctx: Context) -> None:
     for end in map(read_ending, ends):
         if end is not None and is_any_log(end[0]):
             ctx.log(WARNING, f"{node_of(end[0])} was expelled")
-    if ends:
-        request = client.RequestId(ctx.random.randbytes(16), 0)
-        keeper.write(request, _writes(keeper, ends, ctx), ctx, system=True)
+    if not ends:
+        return
+    request = client.RequestId(ctx.random.randbytes(16), 0)
+    try:
+        with store.savepoint():
+            keeper.write(request, _writes(keeper, ends, ctx), ctx, system=True)
+    except (InvalidError, TooLargeError) as fault:
+        # whatever a member has written there, the entries that have come are taken
+        ctx.log(ERROR, f"it is not said again who was expelled: {fault.text}")
 
 
 def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write, ...]:
@@ -80,7 +87,8 @@ def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write
     found = []
     for key in keys:
         body = said_in(keeper.store.get(EXPELLED, key))
-        body["Said"] = {**body["Said"], own: now_ms}
+        # a member could fill a document with names, so that no word of another has room
+        body["Said"] = {**dict(sorted(body["Said"].items())[:MEMBERS_MAX]), own: now_ms}
         end = read_ending(key)
         last = keeper.store.entries([end]) if end is not None and "Signature" not in body else []
         if last and last[0].signature is not None:

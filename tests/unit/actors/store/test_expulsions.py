@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
-from entgldb.messages.limits import ORIGINS_MAX
+from entgldb.messages.limits import BODY_BYTES_MAX, ORIGINS_MAX
 from entgldb.messages.local.actors import Apply
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, Entry
@@ -80,6 +80,19 @@ def test_the_word_of_one_that_is_out_counts_where_it_was_heard_first_and_everybo
         bench.store.state.end(bench.store.connection, any_log("n2"), 0)
     bench.ask(NoteSelf())
     assert list(said_in(bench.store.get(EXPELLED, ending(any_log("n2"), 0)))["Said"]) == ["n1"]
+
+
+def test_a_document_that_a_member_has_filled_keeps_nothing_out_and_is_emptied() -> None:
+    bench, judge = Bench(), Store.memory("n3", bytes(32), NOW)
+    key, said = ending(any_log("n2"), 0), b'{"Said": {"n3": 5, "no id!": 6, "n4": "x"}, "x": "'
+    body = said + b"a" * (BODY_BYTES_MAX - len(said) - 2) + b'"}'
+    with judge.group():
+        judge.write(bench.request(), [Write(EXPELLED, key, body)], NOW, system=True)
+    row = judge.rows(1, 1)[0]
+    bench.ask(Apply("sync", "s", 1, 0, (Entry(row.header, row.body),), cloud=False, peer="n3"))
+    assert judge.origin in bench.store.vector()
+    found = said_in(bench.store.get(EXPELLED, key))
+    assert (sorted(found), sorted(found["Said"])) == (["Said"], ["n1", "n3"])
 
 
 def test_no_number_of_expulsions_of_nodes_that_nobody_knows_keeps_another_from_being_expelled() -> None:
