@@ -428,7 +428,7 @@ class Store(LogQueries):
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "alarms": forks.alarms(self.connection)
-            + beyond.alarms(self.state)
+            + beyond.alarms(self.connection, self.state)
             + self.applying.strangers.alarms(self.state.origins)
             + self._wal.alarms(),
             "origins": len(self.state.origins),

@@ -403,7 +403,8 @@ class Applier:
             released[one.header.origin] = (number, one.header.seq)
         for origin, (number, seq) in released.items():
             self.held.remove(number, seq)
-            if seq == self.state.held[origin].seq:
+            last = self.state.held.get(origin)
+            if last is not None and last.seq == seq:
                 del self.state.held[origin]
         return bool(released)
 

@@ -66,10 +66,13 @@ class Held:
             full = entries >= RELEASED_TOGETHER or size >= GROUP_BYTES_MAX
             if index == 0 and (full or first > bound):
                 return
-            raw, body, signature, cloud = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT header, body, signature, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
                 (origin, seq),
             ).fetchone()
+            if row is None:
+                continue  # one that went before it has ended this log
+            raw, body, signature, cloud = row
             entry = Entry(raw, body, signature)
             entries, size = entries + 1, size + entry.size
             yield origin, entry, cloud == 1

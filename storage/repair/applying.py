@@ -100,7 +100,8 @@ class Applying:
         outcome = self._setting_aside(lambda careful: self._applier(now_ms, careful).release(accepted))
         state = self._transaction.state
         if state.uncut:
-            self.cut_ended()
+            cut = self.cut_ended()
+            outcome = outcome._replace(changes={o: h for o, h in outcome.changes.items() if o not in cut})
         if accepted and outcome.changes:
             state.shown_ms = max(state.shown_ms, ms_of(state.clock))
         return outcome

@@ -5,17 +5,18 @@ A snapshot has brought it, from a node that had not heard yet that their node wa
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Final
 
-from entgldb.messages.model import node_of
+from entgldb.messages.model import EXPELLED, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.ended import end_of_expelled
+from entgldb.storage.rules.ended import any_log, end_of_expelled, ending, said_in
 
 BEYOND_END: Final = "beyond-end"
 
 
-def alarms(state: State) -> list[Json]:
+def alarms(connection: sqlite3.Connection, state: State) -> list[Json]:
     """One for each node, in the form of ``actors.alarms``."""
     kept = dict[str, int]()
     for origin, known in state.origins.items() if state.ended else ():
@@ -28,7 +29,17 @@ def alarms(state: State) -> list[Json]:
             "subject": name,
             "text": f"a snapshot has brought {count} writes of {name} that count nowhere else: it had been "
             "expelled before them. Make this node anew: entgldb invite --for its name, on another node",
-            "since_ms": state.shown_ms,
+            "since_ms": _heard_ms(connection, state, name),
         }
         for name, count in sorted(kept.items())
     ]
+
+
+def _heard_ms(connection: sqlite3.Connection, state: State, name: str) -> int:
+    """When this node has said again that a node is out; a cloud says nothing again."""
+    row = connection.execute(
+        "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?",
+        (EXPELLED, ending(any_log(name), 0)),
+    ).fetchone()
+    said = said_in(row[0] if row else None)["Said"]
+    return int(said.get(node_of(state.own), state.shown_ms))

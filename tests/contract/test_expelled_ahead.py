@@ -77,8 +77,9 @@ def test_what_is_held_of_a_log_of_which_nothing_else_is_said_goes(bench: Bench) 
     assert other.reopen(other, NOW).held() == {}
 
 
+@pytest.mark.parametrize("due", ["by a person", "by time, with what it ends"])
 def test_once_a_word_is_let_in_that_was_not_heard_nothing_of_the_one_that_is_out_is_left(
-    bench: Bench,
+    bench: Bench, due: str
 ) -> None:
     """Files that an earlier release has written may hold one."""
     judge, gone, other = bench.make("judge"), bench.make("gone"), bench.make("other")
@@ -86,8 +87,12 @@ def test_once_a_word_is_let_in_that_was_not_heard_nothing_of_the_one_that_is_out
     with patch.object(Applier, "_hear_of_expulsion", lambda *_, **__: None):
         bench.apply(other, expels(bench, judge, gone))
     assert other.expelled() == set()
+    if due != "by a person":
+        bench.apply(other, bench.put(gone, doc("k", b'{"v":2}'), doc("l"), now=AHEAD + 1))
+        assert len(other.held()) == 2
     with other.group():
-        other.release_held(NOW, accepted=judge.origin)
+        other.release_held(AHEAD, accepted=judge.origin if due == "by a person" else "")
+    assert other.held() == {}
     assert (other.expelled(), other.get("users", "k"), gone.origin in other.vector()) == (
         {"gone"},
         None,

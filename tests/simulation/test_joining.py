@@ -61,7 +61,7 @@ class Joining(Expelling):
         self.settle()
 
     def differs(self) -> str:
-        alarmed = [node for node in self.left() if beyond.alarms(node.store.state)]
+        alarmed = [node for node in self.left() if beyond.alarms(node.store.connection, node.store.state)]
         for node in alarmed:
             make_anew(node)
         self.anew += len(alarmed)
