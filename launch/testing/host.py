@@ -27,6 +27,8 @@ from entgldb.messages.schema import Channel, Message
 HOP_SECONDS = 0.0008
 """The longest way of a message between two actors of one node."""
 SPAWN_SECONDS = 0.05
+_NOT_NOW = (ErrorCode.CLOCK, ErrorCode.DISK_FULL)
+"""Nobody writes while the clock is off, or the disk nearly full; parts of the node try again."""
 
 Build = Callable[[str, Configure], Behaviour]
 
@@ -42,8 +44,8 @@ class ActorAsker:
         self._host, self._me, self._sender, self._about = host, me, sender, about
 
     def answer(self, message: Message) -> None:
-        if isinstance(message, Refused) and message.code == ErrorCode.CLOCK:
-            return  # nobody writes here while the clock is off; parts of the node try again
+        if isinstance(message, Refused) and message.code in _NOT_NOW:
+            return
         if isinstance(message, Refused):
             self._host.violate(f"{self._me} refused {self._about} of {self._sender}: {message.text}")
         else:
