@@ -37,6 +37,7 @@ TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
 MUTATED_FRAMES: Final = 1_000_000
 GENERATED: Final = {
+    "ENTGLDB_FORGOTTEN": ("tests/system/disk/test_forgetting.py", 100_000),
     "ENTGLDB_FLIPS": ("tests/unit/storage/file/test_damage.py", 2_000),
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 100_000),
