@@ -467,17 +467,19 @@ class Store(LogQueries):
 
     def close(self) -> None:
         """Stop in good order: the next start needs no integrity check."""
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
-        if self.path is not None:
-            with self.group():
-                # the next start, and whoever reads meanwhile, needs no tail of the log
-                self.state.loose = True
-                database.mark_stopped(self.connection)
-            fingerprint.note_progress(self.connection, self.path.parent)
-            # readers in other processes keep SQLite from doing this at the close of the last connection
-            self._truncate()
-        self.connection.close()
+        try:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            if self.path is not None:
+                with self.group():
+                    # the next start, and whoever reads meanwhile, needs no tail of the log
+                    self.state.loose = True
+                    database.mark_stopped(self.connection)
+                fingerprint.note_progress(self.connection, self.path.parent)
+                # readers in other processes keep SQLite from doing this at the close of the last connection
+                self._truncate()
+        finally:
+            self.connection.close()
 
     def _truncate(self) -> None:
         self.connection.execute("PRAGMA busy_timeout = 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -102,3 +103,21 @@ def test_an_orderly_close_leaves_an_empty_wal_although_readers_are_open(tmp_path
     store.close()
     assert (tmp_path / "entgldb.db-wal").stat().st_size == 0
     reader.close()
+
+
+@pytest.mark.parametrize("fails", ["group", "_truncate"])
+def test_a_close_that_the_disk_refuses_leaves_no_connection(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path, "a", NOW)
+
+    def refused(self: Store) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, fails, refused)
+        with pytest.raises(sqlite3.OperationalError):
+            store.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        store.connection.execute("SELECT 1")
+    Store.open(tmp_path, "a", NOW).close()
