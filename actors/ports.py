@@ -37,8 +37,11 @@ class Witness(Protocol):
     def believed(self) -> frozenset[bytes]:
         """The public keys of the CAs whose word counts now."""
 
-    def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
-        """A member tells of the CAs of its cluster: each has signed the next one."""
+    def hear(
+        self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]], *, member: bool = False
+    ) -> None:
+        """A peer tells of the CAs of its cluster: each has signed the next one. ``member``: it has shown that
+        the key which counts here was made for it."""
 
 
 class ClusterCa(Protocol):

@@ -166,7 +166,7 @@ def _sync(given: settings.SyncSettings) -> Built:
 
         Discovery(loop, given, links)
     file = _key_file(given.directory)
-    witness = CaWitness(_ca(file).authorities)
+    witness = CaWitness(_ca(file).authorities, lambda: ca_keys(file.keys))
     return Sync(given, log, witness, links, None, chunks, lan.key, lambda: ca_keys(file.keys)[0].hex()), loop
 
 

@@ -332,7 +332,8 @@ class Sync(Behaviour):
         if self.in_cloud:
             peer.bring(said.token, self._checker)
             return
-        self._witness.hear(said.cluster, said.ca_key, said.successors)
+        member = self.admittance.keys.is_for(peer.certified, peer.key_shown, peer.under)
+        self._witness.hear(said.cluster, said.ca_key, said.successors, member=member)
         if peer.inbound:
             self._say_hello(peer, ctx)
         self._settle(peer, ctx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from entgldb.messages.limits import SIGNATURE_BYTES
 from entgldb.messages.model import Author, node_of
@@ -20,11 +20,17 @@ from entgldb.storage.rules.authorship import (
 class CaWitness:
     """Believes the CAs of the clusters that this node belongs to or serves."""
 
-    def __init__(self, authorities: Callable[[], Mapping[bytes, str]]) -> None:
-        """``authorities``: the public key of a CA -> its cluster, as of now."""
+    def __init__(
+        self,
+        authorities: Callable[[], Mapping[bytes, str]],
+        held: Callable[[], Collection[bytes]] = frozenset,
+    ) -> None:
+        """``authorities``: the public key of a CA -> its cluster, as of now. ``held``: the public keys of all
+        CAs of which this node has the key, older ones too."""
         self._authorities = authorities
+        self._held = held
         self._followed: dict[bytes, bytes] = {}
-        """The public key of a CA -> that of the one that has signed it."""
+        """The public key of a CA -> that of the one by which it is believed."""
 
     @classmethod
     def of(cls, ca_key: bytes) -> CaWitness:
@@ -35,17 +41,26 @@ class CaWitness:
     def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
         return is_signed(public_key, statement, signature)
 
-    def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
+    def hear(
+        self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]], *, member: bool = False
+    ) -> None:
         """A peer tells of the CAs that followed one of ours, each signed by the one before.
 
         They are believed as long as that one is: a node that was away can take what was written meanwhile.
+        By the word of a ``member`` one that has followed an older key that this node holds is believed as
+        long as the key that counts here: both were made at once.
         """
         signer = ca_key
         for key, signature in successors[:CHAIN_MAX]:
             if not is_signed(signer, successor_statement(cluster, key), signature):
                 return
-            if self._believed().get(signer) == cluster and len(self._followed) < CHAIN_MAX:
-                self._followed[key] = signer
+            believed = self._believed()
+            by = signer
+            if member and signer not in believed and signer in self._held():
+                by = next(iter(believed), b"")
+            room = key in self._followed or len(self._followed) < CHAIN_MAX
+            if believed.get(by) == cluster and key not in believed and room:
+                self._followed[key] = by
             signer = key
 
     def believed(self) -> frozenset[bytes]:

@@ -15,7 +15,7 @@ from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.tls.attestation import CaOfCluster
-from entgldb.actors.tls.certificates import name_of
+from entgldb.actors.tls.certificates import ca_keys, name_of
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.edges import (
     Authority,
@@ -216,7 +216,8 @@ class SimulatedNode:
         certified = self._network.certified and bool(self.word)
         secrets = VirtualSecrets(VirtualRing(self, self.world) if certified else None)
         ca = self._ca
-        witness = CaWitness(self.log.authorities if ca is None else ca.authorities)
+        believed = self.log.authorities if ca is None else ca.authorities
+        witness = CaWitness(believed, lambda: ca_keys(keys_of(self)) if ca is not None else ())
         if configure.store is not None:
             if self._opened:
                 self.store = self.kind.reopen(self.store, self.clock.now_ms())

@@ -20,6 +20,9 @@ WHOLE: dict[int, str] = {
     11019: "the oracle did not know that who settles a conflict can delete, and took the next insert amiss",
     22083: "what an expelled node had put over an entry in quarantine went, and the entry was in it no more",
     22097: "a cloud held an expulsion that was stamped ahead, and served the one that was out",
+    26052: "a maker of a key began a new log, and those who had made another never heard of its key",
+    40232: "the watch took a node amiss whose initial peers were refused while its disk was full",
+    40311: "a node that was out was asked to enable the cloud, and its word counted nowhere",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",
     1795791718: "true entries in the place of a forged one drove out a cause that waited behind it",
 }

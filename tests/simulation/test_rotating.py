@@ -16,7 +16,7 @@ from entgldb.actors.tls.certificates import ca_keys, name_of
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.keys import id_of, keys_of
 from entgldb.launch.testing.network import End, Weather
-from entgldb.messages.administration import ExpelNode, RotateKey
+from entgldb.messages.administration import ExpelNode, ResetClock, RotateKey
 from entgldb.messages.client import PutPeer, RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import NODES
@@ -31,6 +31,7 @@ from tests.simulation.world.node import SimulatedNode
 
 SEEDS = range(1, 1 + int(os.environ.get("ENTGLDB_ROTATING_SEEDS", "4")))
 SETTLED_SECONDS = 90.0
+AHEAD_MS = 3600 * 1000
 FOREIGN = 90
 """The number in the name of the machine that has only a copy of the first key."""
 
@@ -269,18 +270,22 @@ def a_database_goes_back_to_before_the_key_that_it_has_made(history: Rotating) -
     history.until_nothing(history.differs, SETTLED_SECONDS)
 
 
-def a_maker_of_whom_the_other_half_has_not_heard(history: Rotating, *, last: bool = False) -> None:
+def a_maker_of_whom_the_other_half_has_not_heard(
+    history: Rotating, *, last: bool = False, other: SimulatedNode | None = None
+) -> None:
     """It joins one half and makes a key there, while the other half gets one, too; ``last``: its key counts.
 
-    Where the other one does, that is not made for it: it comes by an older one, and gets the next."""
+    Where the other one does, that is not made for it: it comes by an older one, and gets the next.
+    ``other``: one that has joined the other half."""
     run, newcomer, judge = history.run, history.thief, history.judge
-    history.expels, near = False, [history.judge, history.away]
+    history.expels, near = False, [history.judge, history.away, *([other] if other else [])]
     far = [node for node in (*run.lan, newcomer) if node not in near]
     run.network.cuts = {(one.name, two.name) for one in near for two in far}
     run.network.cuts |= {(two, one) for one, two in run.network.cuts}
-    newcomer.start()
+    for joins in (newcomer, *([other] if other else [])):
+        joins.start()
+        run.lan.append(joins)
     run.world.run(15.0)
-    run.lan.append(newcomer)
     history.thief = run._node("lan-91", "lan", 91)
     for maker in (judge, newcomer) if last else (newcomer, judge):
         history.order(maker, expels=False)
@@ -300,6 +305,36 @@ def the_key_of_a_maker_of_whom_the_other_half_has_not_heard(history: Rotating) -
     a_maker_of_whom_the_other_half_has_not_heard(history, last=True)
 
 
+def one_has_joined_each_half_and_neither_knows_of_the_other(history: Rotating) -> None:
+    """The key that counts is not made for the one that its maker did not know."""
+    other = history.run._node("lan-92", "lan", 92)
+    other.seeds = tuple(node.address for node in history.run.lan)
+    a_maker_of_whom_the_other_half_has_not_heard(history, last=True, other=other)
+
+
+def a_maker_begins_a_new_log_before_the_others_hear_of_its_key(history: Rotating) -> None:
+    """They have made another, and hold none that has attested that log; its key is the one that counts."""
+    run, judge = history.run, history.judge
+    history.expels = False
+    run.network.cuts = {(judge.name, node.name) for node in run.lan}
+    run.network.cuts |= {(node.name, judge.name) for node in run.lan}
+    history.order(history.rival, expels=False)
+    run.world.run(2.0)
+    judge.clock.offset_ms += AHEAD_MS
+    history.order(judge, expels=False)
+    run.world.run(2.0)
+    judge.clock.offset_ms -= AHEAD_MS
+    before = judge.store.origin
+    judge.ask("store", ResetClock(RequestId(bytes(16), 1)), Nobody())
+    run.world.run(2.0)
+    assert judge.store.origin != before
+    run.clients[run.lan.index(judge)].write_now("late")
+    run.network.cuts = set()
+    history.until_nothing(history.differs, SETTLED_SECONDS)
+    assert all(node.store.known("users", "late") for node in run.lan)
+    assert {by for node in run.lan if (found := node.log.rotation()) for by in [found.by]} == {judge.name}
+
+
 STORIES = (
     let_in_where_nobody_had_heard,
     rivals,
@@ -307,6 +342,8 @@ STORIES = (
     a_database_goes_back_to_before_the_key_that_it_has_made,
     a_maker_of_whom_the_other_half_has_not_heard,
     the_key_of_a_maker_of_whom_the_other_half_has_not_heard,
+    one_has_joined_each_half_and_neither_knows_of_the_other,
+    a_maker_begins_a_new_log_before_the_others_hear_of_its_key,
 )
 
 
@@ -325,9 +362,10 @@ def test_what_happens_to_those_who_had_not_heard(
         (STORIES[0], Rotation, "is_open", lambda key, waiting, expelled, now_ms: True),
         (STORIES[1], keys, "known_outside", lambda store, ring: False),
         (STORIES[1], Keys, "look", lambda looking, keeper, ctx: None),
-        (STORIES[2], CaWitness, "hear", lambda witness, cluster, ca_key, successors: None),
+        (STORIES[2], CaWitness, "hear", lambda witness, cluster, ca_key, successors, member: None),
         (STORIES[2], Rotation, "is_for", lambda key, node_id, shown: False),
-        (STORIES[5], keys, "unbelieved", lambda store: False),
+        (STORIES[6], keys, "unbelieved", lambda store: False),
+        (STORIES[7], KeyWatch, "is_for", lambda watch, node_id, key, under: False),
     ],
     ids=[
         "an old key is as good as the new one",
@@ -337,6 +375,7 @@ def test_what_happens_to_those_who_had_not_heard(
         "a key is not followed to the next one",
         "one that was away comes too late",
         "a key that a stranger has made is waited for",
+        "a member's word for a key is not taken",
     ],
 )
 def test_a_mistake_in_the_rule_is_noticed(

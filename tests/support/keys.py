@@ -80,5 +80,7 @@ class Trusting:
     def believed(self) -> frozenset[bytes]:
         return frozenset()
 
-    def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
+    def hear(
+        self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]], *, member: bool = False
+    ) -> None:
         pass

@@ -210,7 +210,7 @@ def unsealed(store: Store, ring: KeyRing) -> bool:
 
 def unbelieved(store: Store) -> bool:
     """Whether those who hold another key, made elsewhere at the same time, may not have heard of the maker of
-    the one that counts: they believe its log by no key of theirs. They have heard of this node."""
+    the one that counts, nor it of them: its key is not made for all. They have heard of this node."""
     rotation = store.rotation()
     if rotation is None:
         return False

@@ -39,10 +39,14 @@ class KeyWatch:
 
     def admits(self, node_id: str, key: str, under: str) -> bool:
         """Whether a node with this certificate may have a link that was made under a key of the cluster."""
+        return self._rotation is None or self._open or not key or self.is_for(node_id, key, under)
+
+    def is_for(self, node_id: str, key: str, under: str) -> bool:
+        """Whether it has shown that the key which counts, or that this node has taken, was made for it."""
         rotation = self._rotation
-        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self.held())):
-            return True
-        return rotation.is_for(node_id, key)
+        if rotation is None or not key:
+            return False
+        return (under != "" and under in (rotation.key_id, self.held())) or rotation.is_for(node_id, key)
 
     def report(self) -> dict[str, Json] | None:
         """For ``status``; None while the first key of the cluster counts."""

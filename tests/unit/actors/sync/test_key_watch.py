@@ -11,11 +11,13 @@ FIRST, SECOND, CERTIFICATE = "11" * 32, "22" * 32, "ee" * 32
 
 
 class Log(ListLog):
+    made_ms = 0
+
     def high_mark_ms(self) -> int:
         return 0
 
     def rotation(self) -> Rotation:
-        return Rotation(SECOND, "n2", 0, {"n3": (CERTIFICATE, "")})
+        return Rotation(SECOND, "n2", self.made_ms, {"n3": (CERTIFICATE, "")})
 
 
 def test_the_key_that_a_node_holds_is_that_of_its_file_whatever_its_row_says() -> None:
@@ -30,3 +32,18 @@ def test_the_key_that_a_node_holds_is_that_of_its_file_whatever_its_row_says() -
     assert report is not None
     assert (report["held"], report["lacking"]) == (SECOND, ["n3"])
     assert watch.admits("n3", CERTIFICATE, FIRST), "it could not be given the key"
+
+
+def test_who_comes_in_an_open_window_has_not_shown_that_the_key_was_made_for_it() -> None:
+    watch = KeyWatch(lambda: FIRST)
+    assert not watch.is_for("n3", CERTIFICATE, FIRST), "no key was made yet"
+    watch.nodes = [{"NodeId": "n1", "ClusterKey": FIRST}]
+    log, ctx = Log(), FakeContext()
+    log.made_ms = ctx.now_ms()
+    watch.look(log, frozenset(), ctx)
+    watch.held = lambda: SECOND
+    assert watch.admits("thief", CERTIFICATE, FIRST)
+    assert not watch.is_for("thief", CERTIFICATE, FIRST)
+    assert not watch.is_for("n3", "", SECOND)
+    assert watch.is_for("n3", CERTIFICATE, FIRST)
+    assert watch.is_for("n4", CERTIFICATE, SECOND)

@@ -139,6 +139,32 @@ def test_a_writer_is_believed_and_attested_by_the_key_that_counts_alone() -> Non
     assert not CaWitness(before.authorities).attested(new)
 
 
+def test_another_key_made_at_once_is_believed_by_a_members_word_alone_and_not_for_ever() -> None:
+    keys, other = BOTH, Secret(bytes([9]) * 32)
+    rival = CaOfCluster(lambda: OLD_ONLY.followed_by(other, NAME))
+    first = CaOfCluster.of(KEY)
+    chain = first.public_key, [(rival.public_key, first.vouch(rival.public_key))]
+    origin, public = origin_of("lan-2", bytes(32))
+    author = Author(origin, public, rival.attest("lan-2", public))
+    witness = CaWitness(CaOfCluster(lambda: keys).authorities, lambda: ca_keys(keys))
+    witness.hear(NAME, *chain)
+    assert not witness.attested(author), "whoever has a copy of the first key can sign such a CA"
+    witness.hear(NAME, chain[0], [(rival.public_key, bytes(64))], member=True)
+    assert not witness.attested(author)
+    witness.hear(NAME, *chain, member=True)
+    assert witness.attested(author)
+    keys = BOTH.followed_by(Secret(bytes([8]) * 32), NAME)
+    assert not witness.attested(author)
+    witness.hear(NAME, *chain, member=True)
+    assert witness.attested(author)
+    keys = ClusterKeys(keys.keys[:1], NAME)
+    witness.hear(NAME, *chain, member=True)
+    assert witness.attested(author)
+    witness = CaWitness(CaOfCluster(lambda: keys).authorities, lambda: ca_keys(keys))
+    witness.hear(NAME, *chain, member=True)
+    assert not witness.attested(author), "the first key is held no more"
+
+
 def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: Path) -> None:
     file, oauth2 = tmp_path / "k", OAuth2("https://a.example", "client")
     secrets = KeyedSecrets(str(file), NAME)
