@@ -33,8 +33,10 @@ class Proxy:
         """Since the last ``cut``."""
         self.cuts = 0
         self._cut_at, self._answered, self._do = NEVER, False, _nothing
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._open: list[socket.socket] = []
+        self._carrying: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def cut(self, trip: int, *, answered: bool, do: Callable[[], None] | None = None) -> None:
         """End the connection of the n-th trip from now on, before the server hears of it or before the client
@@ -45,25 +47,29 @@ class Proxy:
     def close(self) -> None:
         self._closed.set()
         self.goes_on.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         for one in self._open:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        for thread in self._carrying:
+            # each closes its own sockets: one that is closed elsewhere cannot be waited for
+            thread.join()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with self._listener, suppress(OSError):
+            while True:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(client)
-            try:
-                server = self._dial()
-            except OSError:
-                client.close()
-                continue
-            self._open.append(server)
-            threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+                try:
+                    server = self._dial()
+                except OSError:
+                    client.close()
+                    continue
+                self._open += [client, server]
+                thread = threading.Thread(target=self._carry, args=(client, server), daemon=True)
+                self._carrying.append(thread)
+                thread.start()
 
     def _dial(self) -> socket.socket:
         host, port = str(self._behind["host"]), str(self._behind.get("port") or 5432)
