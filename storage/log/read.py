@@ -186,10 +186,12 @@ class LogQueries:
         return frozenset(node_of(origin) for (origin,) in rows.fetchall() if is_any_log(origin))
 
     def expulsions(self) -> list[tuple[Origin, int]]:
-        """The ends of the logs of those nodes, and that of any other log of each."""
+        """The ends of the logs of those nodes, and then that of any other log of each: whoever hears of them
+        in this order lets nothing go that counts."""
         out = self.expelled()
-        rows = self.connection.execute("SELECT origin, seq FROM _entgldb_ended ORDER BY origin, seq")
-        return [(origin, seq) for origin, seq in rows.fetchall() if node_of(origin) in out]
+        rows = self.connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall()
+        ends = [(origin, seq) for origin, seq in rows if node_of(origin) in out]
+        return sorted(ends, key=lambda end: (is_any_log(end[0]), end))
 
     def wants_no_more(self, named: Iterable[Origin] = ()) -> dict[Origin, int]:
         """Origin -> seq up to which nothing of it is to be sent: what is held, and all that counts nowhere.

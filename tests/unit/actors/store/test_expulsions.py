@@ -11,6 +11,7 @@ from entgldb.messages.model import EXPELLED, NODES, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signature_in
+from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
@@ -71,6 +72,19 @@ def test_a_word_that_is_held_is_said_again_by_the_own_clock() -> None:
     body = bench.store.get(EXPELLED, key)
     assert (bench.store.expelled(), list(said_in(body)["Said"])) == ({"n2"}, ["n1"])
     assert bench.store.high_mark_ms() == NOW
+
+
+def test_the_ends_of_single_logs_are_said_again_before_that_of_all_others() -> None:
+    bench = Bench()
+    known(bench, "n2")
+    with bench.store.group():
+        for end in ((any_log("n2"), 0), (OTHER, 7), ("n2/" + "1" * 32, 3)):
+            bench.store.state.end(bench.store.connection, *end)
+    before = bench.store.last_lsn()
+    bench.ask(NoteSelf())
+    said = [decode(row.header) for row in bench.store.rows(before + 1, 9)]
+    keys = [header.key for header in said if header.collection == EXPELLED]
+    assert keys == [ending("n2/" + "1" * 32, 3), ending(OTHER, 7), ending(any_log("n2"), 0)]
 
 
 def test_the_word_of_one_that_is_out_counts_where_it_was_heard_first_and_everybody_hears_of_it() -> None:
