@@ -66,7 +66,7 @@ class Bully(Behaviour):
         self.claims = Claims(settings.node_id)
         self._fitness = Fitness(0)
         self._peers: set[str] = set()
-        self._heard_at = 0.0
+        self._heard_at = self._announced_at = 0.0
         self._suspect_at: float | None = None
         self._rivalry = Rivalry()
         self._stood_down = False
@@ -134,9 +134,14 @@ class Bully(Behaviour):
             self._watch(ctx)
 
     def on_claim_heard(self, message: ClaimHeard, ctx: Context) -> None:
-        if not self._elects_nobody:
-            self._peers.add(message.node_id)
-            self._consider(message.claim, ctx)
+        if self._elects_nobody:
+            return
+        self._peers.add(message.node_id)
+        verdict = self._consider(message.claim, ctx)
+        on_its_way = ctx.monotonic() - self._announced_at <= CLAIM_SECONDS
+        if message.differs and verdict in (Verdict.OLD, Verdict.NEWER_BEAT) and not on_its_way:
+            # our last word was lost: sync would carry the claim before for ever
+            self._announce(ctx, now=False)
 
     def on_from_peer(self, message: FromPeer, ctx: Context) -> None:
         """One election frame. A frame that cannot be read, or speaks for another node, is counted and
@@ -263,7 +268,7 @@ class Bully(Behaviour):
         if message.epoch <= claim.epoch or not message.rank.better(claim.rank):
             self._to_peer(sender, Coordinator(claim), ctx)
 
-    def _consider(self, claim: Claim, ctx: Context) -> None:
+    def _consider(self, claim: Claim, ctx: Context) -> Verdict:
         """Follow ``claim``, take its newer beat, or leave it."""
         verdict = self.claims.judge(claim)
         if verdict is Verdict.OUTBIDS:
@@ -276,6 +281,7 @@ class Bully(Behaviour):
             self.count(Reason.MALFORMED)
         elif verdict is not Verdict.OLD:
             self.count(Reason.STALE_EPOCH)
+        return verdict
 
     def _hear_echo(self, ctx: Context) -> None:
         """A claim of an earlier life of this node: only a newer epoch outbids it."""
@@ -451,6 +457,7 @@ class Bully(Behaviour):
     def _announce(self, ctx: Context, *, now: bool) -> None:
         """Heartbeats carry the new claim; node hears who is gateway if that has changed."""
         ctx.tell("sync", ClaimToSend(self.claims.current, now))
+        self._announced_at = ctx.monotonic()
         outcome = self.claims.epoch, self.claims.gateway
         if outcome != self._outcome:
             self._outcome = outcome

@@ -27,11 +27,16 @@ class Carried:
         it is carried from now on.
         """
         known = self.claim
-        if known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway):
+        if known is None or self.differs(claim):
             return True
         if claim.beat > known.beat and claim.gateway != self._node_id and _fits(claim):
             self.claim = claim
         return claim.beat > known.beat
+
+    def differs(self, claim: Claim) -> bool:
+        """Whether another claim is carried, or none."""
+        known = self.claim
+        return known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway)
 
 
 def _fits(claim: Claim) -> bool:

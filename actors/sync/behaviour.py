@@ -315,7 +315,7 @@ class Sync(Behaviour):
         else:
             claim = frame.claim if isinstance(frame, wire.Heartbeat) else None
             if claim is not None and not self.in_cloud and self._carried.hear(claim):
-                ctx.tell("election", ClaimHeard(peer.node_id, claim))
+                ctx.tell("election", ClaimHeard(peer.node_id, claim, self._carried.differs(claim)))
             peer.session.receive(frame, ctx)
             self._note_synced(peer, ctx)
 

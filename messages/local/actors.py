@@ -292,10 +292,11 @@ class ToPeer(Message):
 
 @message(114)
 class ClaimHeard(Message):
-    """Sync to election: a peer's heartbeat carried this claim."""
+    """Sync to election: a peer's heartbeat carried this claim; ``differs``: ours carry another, or none."""
 
     node_id: str
     claim: Claim
+    differs: bool = False
 
 
 @message(115)

@@ -23,6 +23,7 @@ WHOLE: dict[int, str] = {
     26052: "a maker of a key began a new log, and those who had made another never heard of its key",
     40232: "the watch took a node amiss whose initial peers were refused while its disk was full",
     40311: "a node that was out was asked to enable the cloud, and its word counted nowhere",
+    50087: "election's word to sync was lost: its heartbeats carried a dead claim for ever, and two led",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",
     1795791718: "true entries in the place of a forged one drove out a cause that waited behind it",
 }

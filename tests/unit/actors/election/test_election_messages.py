@@ -180,6 +180,22 @@ def test_a_follower_tells_a_candidate_whom_it_follows() -> None:
     assert ctx.take(ClaimToSend) == [ClaimToSend(claim("a"), True)]
 
 
+def test_a_word_that_sync_has_not_got_is_said_again() -> None:
+    ctx = node()
+    ctx.take(ClaimToSend)
+    ctx.hand(ClaimHeard("a", claim("a", epoch=3), True))
+    assert ctx.take(ClaimToSend) == [ClaimToSend(claim("a", epoch=3), True)]
+    ctx.hand(ClaimHeard("a", claim("a", epoch=3, beat=2), True))
+    assert ctx.take(ClaimToSend) == [], "it may be on its way"
+    ctx.run(1.1)
+    ctx.hand(ClaimHeard("a", claim("a", epoch=3, beat=3), False))
+    ctx.hand(ClaimHeard("x", claim("z", epoch=1), True))
+    assert ctx.take(ClaimToSend) == []
+    ctx.hand(ClaimHeard("a", claim("a", epoch=3, beat=3), True))
+    ctx.hand(ClaimHeard("a", claim("a", epoch=3, beat=4), True))
+    assert ctx.take(ClaimToSend) == [ClaimToSend(claim("a", epoch=3, beat=3), False)]
+
+
 def test_a_second_nodes_doubt_confirms_that_the_gateway_is_gone() -> None:
     ctx = node()
     ctx.hand(ClaimHeard("a", claim("a")))

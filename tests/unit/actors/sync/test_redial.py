@@ -95,7 +95,8 @@ def test_election_hears_a_claim_once_however_many_nodes_repeat_it() -> None:
     for _ in range(2):  # of an earlier life of this node, and then of this one
         ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(0, 0, 0, echo, None, None))))
         ctx.hand(ClaimToSend(echo, False))
-    assert ctx.take(ClaimHeard) == [ClaimHeard("n2", heard) for heard in (claims[0], claims[2], echo)]
+    heard = [(claims[0], True), (claims[2], False), (echo, True)]
+    assert ctx.take(ClaimHeard) == [ClaimHeard("n2", *one) for one in heard]
 
 
 class Jumping(FakeContext):
