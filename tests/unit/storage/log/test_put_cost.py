@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.storage.file.open import FILE
 from entgldb.storage.store import Store
+from tests.support.calls import calls_of
 
 NOW = 1_790_000_000_000
 PAGE_BYTES = 4096
@@ -40,17 +39,7 @@ def test_a_put_writes_few_pages(keys: int, pages: float, tmp_path: Path) -> None
 
 def cost(store: Store, number: int) -> tuple[int, int]:
     """Calls of Python functions, and the most memory that was taken meanwhile."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, given: object) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    sys.setprofile(count)
-    try:
-        put(store, number, number)
-    finally:
-        sys.setprofile(None)
+    calls = calls_of(lambda: put(store, number, number))
     tracemalloc.start()
     try:
         put(store, number + 1, number + 1)

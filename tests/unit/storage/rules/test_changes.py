@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from entgldb.storage.rules.merging.changes import check_change, difference, plan
 from entgldb.storage.rules.merging.row import Merging, absorb, operation, read_merging
 from entgldb.storage.rules.merging.stored import Tip, load, save
 from entgldb.storage.rules.merging.tree import render, settle, text_of, union
+from tests.support.calls import calls_of
 from tests.unit.storage.rules.merge_rig import ORIGINS, Writer, documents, fold
 
 
@@ -122,20 +122,13 @@ def test_merging_takes_few_steps(document: dict[str, Any], edit: Any, calls_max:
     body, stamps = save(first.row)
     change = difference(document, edit(document), first.row.tree)
     text, tip = Merging(change).encode(), Tip(ORIGINS[1], 1, 2)
-    calls = 0
 
-    def note(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    sys.setprofile(note)
-    try:
+    def merge() -> None:
         row = load(Tip(ORIGINS[0], 1, 1), body, stamps)
         one = operation(tip, frozenset((row.newest.version,)), read_merging(text, tip.stamp))
         save(absorb(row, one).stored)
-    finally:
-        sys.setprofile(None)
-    assert calls <= calls_max
+
+    assert calls_of(merge) <= calls_max
 
 
 @example({"a": [{"id": 1}]}, {"a": {}}, 0)
