@@ -89,3 +89,16 @@ def known_ms(connection: sqlite3.Connection, state: State, now_ms: int) -> int:
     """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
     others = clocks_shown(connection, state.own, state.lived_ms)
     return clock.known_ms(now_ms, [state.shown_ms, *others] if state.shown_ms else others)
+
+
+def go_along(connection: sqlite3.Connection, state: State, now_ms: int) -> None:
+    """Speak for the time that most clocks had shown, once stamps of that time are taken.
+
+    This node stamps by them from now on and cannot go back. A voice that is heard later, or one that takes
+    its word back by ``clock --reset``, would else make its peers hold all that it and they write.
+
+    The median stays as it is, since nobody speaks for more than that. A node whose own clock has shown
+    nothing has no voice.
+    """
+    if state.shown_ms and clock.too_far_ahead(state.clock, now_ms):
+        state.shown_ms = max(state.shown_ms, known_ms(connection, state, now_ms))

@@ -38,6 +38,7 @@ class Applying:
             lambda careful: self._applier(now_ms, careful, cloud=cloud, peer=peer).apply(entries)
         )
         state = self._transaction.state
+        members.go_along(self._transaction.connection, state, now_ms)
         if not state.ended:
             return outcome
         cut = self.cut_ended() if state.uncut else {}
@@ -104,6 +105,8 @@ class Applying:
             outcome = outcome._replace(changes={o: h for o, h in outcome.changes.items() if o not in cut})
         if accepted and outcome.changes:
             state.shown_ms = max(state.shown_ms, ms_of(state.clock))
+        else:
+            members.go_along(self._transaction.connection, state, now_ms)
         return outcome
 
     def _applier(self, now_ms: int, careful: bool = False, *, cloud: bool = False, peer: str = "") -> Applier:

@@ -292,6 +292,7 @@ class Installing:
                 own_last = state.lsn if reissued else 0
             if reissued:
                 changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
+        members.go_along(connection, state, now_ms)
         return Installed(
             changes,
             "",

@@ -230,3 +230,27 @@ def test_what_an_operator_lets_in_is_a_voice_for_its_time(bench: Bench) -> None:
     with b.group():
         assert b.release_held(NOW, accepted=a.origin).changes == a.vector()
     assert b.shown_ms() == NOW + MONTH
+
+
+@pytest.mark.parametrize("way", ["entries", "snapshot"])
+def test_who_has_taken_what_most_clocks_have_shown_speaks_for_it_from_then_on(bench: Bench, way: str) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    log = bench.put(a, doc("k"), now=NOW + MONTH)
+    b.live(0.0, NOW)
+    hear(b, a=NOW + MONTH, c=NOW + MONTH)
+    if way == "entries":
+        assert bench.apply(b, log).changes == a.vector()
+    else:
+        assert send(a, b, NOW).changes == a.vector()
+    hear(b, a=NOW + MONTH, c=NOW + MONTH, cloud=NOW)
+    more = bench.put(a, doc("k", b'{"v":2}'), now=NOW)
+    assert bench.apply(b, more).changes == a.vector()
+    assert b.shown_ms() == NOW + MONTH
+
+
+def test_a_clock_that_has_shown_nothing_gets_no_voice_by_what_it_takes(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    log = bench.put(a, doc("k"), now=NOW + MONTH)
+    hear(b, a=NOW + MONTH)
+    assert bench.apply(b, log).changes == a.vector()
+    assert b.shown_ms() == 0
