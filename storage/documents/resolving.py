@@ -14,7 +14,7 @@ from entgldb.storage.log.rows import read_row
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.accumulating import begun_anew
-from entgldb.storage.rules.merging.changes import plant
+from entgldb.storage.rules.merging.changes import plant, with_elements
 from entgldb.storage.rules.merging.stored import Stored
 from entgldb.storage.rules.merging.tree import render, settle, text_of, union
 
@@ -79,8 +79,10 @@ def _why(row: Stored | None, endings: list[Any]) -> str:
 def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     if whole:
         return lost
-    change = plant(begun_anew(lost), (HLC_MAX, "~"))
-    return render(change if row is None else settle(union(row.tree, change)))
+    tree = {} if row is None else row.tree
+    # what a person chose shows, though its element was removed
+    change = plant(with_elements(begun_anew(lost), tree), (HLC_MAX, "~"))
+    return render(settle(union(tree, change)))
 
 
 def _checked(place: Place, document: dict[str, Any] | None, resolves: tuple[Version, ...]) -> Checked:

@@ -14,7 +14,15 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merging.accumulating import carried_out, continued
-from entgldb.storage.rules.merging.changes import as_read, difference, fresh, joined, plant, whole
+from entgldb.storage.rules.merging.changes import (
+    as_read,
+    difference,
+    edits_absent,
+    fresh,
+    joined,
+    plant,
+    whole,
+)
 from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
@@ -128,6 +136,22 @@ def _over(row: Stored | None, collected_hlc: int) -> Stamp | None:
 def with_change(row: Stored, change: FieldChange) -> dict[str, Any]:
     """The document that a row would show after a change that is later than all that the row has."""
     return render(settle(union(row.tree, plant(change, (HLC_MAX, "~")))))
+
+
+def with_edit(row: Stored, read: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a row, to be written whole, with what a writer changed in the one that it had read.
+
+    A field in which that edits an element that is gone is as the writer has it: below a whole document no
+    edit waits for its element.
+    """
+    tree = row.tree
+    change = difference(read, document, as_read(read, tree))
+    own = {
+        name: value
+        for name, value in document.items()
+        if edits_absent(change.get(f".{name}"), tree.get(f".{name}"))
+    }
+    return with_change(row, change) | own
 
 
 def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absent: bool = False) -> bool:

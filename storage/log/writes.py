@@ -30,7 +30,7 @@ from entgldb.storage.log.rows import (
     merge_row,
     read_row,
     updated,
-    with_change,
+    with_edit,
 )
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import APPLIED
@@ -38,7 +38,7 @@ from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode, expiring
-from entgldb.storage.rules.merging.changes import as_read, difference, same
+from entgldb.storage.rules.merging.changes import same
 from entgldb.storage.rules.merging.row import Current, goes_whole
 from entgldb.storage.rules.merging.stored import Stored
 
@@ -252,7 +252,7 @@ def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
         # written whole, a document sheds the versions of all that it ever had and has no more; of a put that
         # expires nothing would be left below a change
         if read is not None and document is not None and row is not None and row.shown:
-            document = with_change(row, difference(read, document, as_read(read, row.tree)))
+            document = with_edit(row, read, document)
         fields = False
     return composed(row, document, fields=fields, origin=own, collected_hlc=collected, read=read).encode()
 

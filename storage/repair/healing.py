@@ -263,7 +263,8 @@ def _keep_waiting(batch: Batch, header: Header, body: str | bytes | None) -> Non
 
 
 def _own_fields(said: Merging, stamp: Stamp) -> str | None:
-    return text_of(render(settle(plant(said.change, stamp))))
+    # elements of which it changed a field show with that alone
+    return text_of(render(settle(plant(said.change, stamp)), partial=True))
 
 
 def _keep(batch: Batch, header: Header, body: str | None) -> None:

@@ -211,6 +211,22 @@ def test_a_change_lost_to_a_delete_can_be_taken_back(make: Make) -> None:
     assert a.conflicts() == b.conflicts() == []
 
 
+def test_a_change_of_an_element_that_was_removed_can_be_taken_back(make: Make) -> None:
+    one, two = {"id": 1, "q": 0}, {"id": 2, "q": 0}
+    a, b = pair(make, "merge", {"t": [one, two]})
+    a.put({"t": [one | {"q": 9}, two]})
+    b.put({"t": [one, two], "x": 1})
+    b.put({"t": [two]})
+    a.take(b)
+    b.take(a)
+    assert a.get() == b.get() == {"t": [two]}
+    (lost,) = a.conflicts()
+    a.resolve(lost, "loser")
+    b.take(a)
+    assert a.get() == b.get() == {"t": [two, one | {"q": 9}]}
+    assert a.conflicts() == b.conflicts() == []
+
+
 def test_a_decision_that_changed_no_field_has_nothing_to_lose_to_a_delete(make: Make) -> None:
     a, b = pair(make)
     a.put({"name": "Ada", "age": 1})

@@ -234,3 +234,29 @@ def test_a_document_that_is_written_whole_for_its_length_keeps_what_was_not_read
     put(a, {"x": 0, "y": 1, "z": 0}, base(a))
     put(a, {"x": 1, "y": 0, "z": 0}, read)
     assert a.get() == {"x": 1, "y": 1, "z": 0}
+
+
+BOTH = {"t": [{"id": 1, "q": 0}, {"id": 2, "q": 0}]}
+
+
+@pytest.mark.parametrize("stands", [{"x": 1, "t": [BOTH["t"][1]]}, {"x": 1, "t": 5}, {"x": 1}])
+@pytest.mark.parametrize("expires", [False, True])
+def test_what_a_client_changed_shows_where_it_is_written_whole_without_the_element_that_it_changed(
+    monkeypatch: pytest.MonkeyPatch, stands: dict[str, Any], expires: bool
+) -> None:
+    """Below a put that expires, or for its length: nothing waits for the element there."""
+    a = node("a", "lww" if expires else "merge")
+    put(a, BOTH)
+    read = base(a)
+    if expires:
+        a.write(Write("c", "k", json.dumps(stands).encode(), expire_after=60_000))
+        a.rule("merge")
+    else:
+        put(a, stands, base(a))
+        monkeypatch.setattr(merge_rows, "HISTORY_BYTES_MAX", 0)
+    wanted = {"t": [{"id": 1, "q": 9}, BOTH["t"][1]]}
+    put(a, wanted, read)
+    assert a.get() == {"x": 1} | wanted
+    b = node("b", "lww")
+    b.take(a)
+    assert (b.get(), lost(b)) == (a.get(), lost(a))

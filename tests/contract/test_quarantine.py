@@ -177,6 +177,20 @@ def test_it_is_set_aside_again_though_what_had_ended_it_was_set_aside_too(bench:
     assert (b.get("users", "k"), b.status()["unfit"], b.status()["conflicts"]) == (b'{"v":2}', 0, 0)
 
 
+def test_a_change_in_quarantine_of_an_element_is_kept_when_its_branch_goes(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, Write(COLLECTIONS, "users", b'{"Conflict":"merge"}'), system=True)
+    for value in (0, 9):
+        bench.put(a, doc("k", b'{"t":[{"id":1,"q":%d}]}' % value))
+    bench.apply(b, entries(a)[:2])
+    with patch.object(Applier, "merge", failing("k")):
+        bench.apply(b, entries(a)[2:])
+    with b.group():
+        healing.take_out(Batch(b.connection, b.state), {a.origin: 2})
+        kept = list(healing.dropped(b.connection))
+    assert kept == [healing.Dropped("users", "k", '{"t":[{"q":9}]}')]
+
+
 def test_what_an_unfit_version_named_is_settled_though_one_that_is_unfit_too_has_ended_it(
     bench: Bench,
 ) -> None:

@@ -24,6 +24,7 @@ WHOLE: dict[int, str] = {
     40232: "the watch took a node amiss whose initial peers were refused while its disk was full",
     40311: "a node that was out was asked to enable the cloud, and its word counted nowhere",
     50087: "election's word to sync was lost: its heartbeats carried a dead claim for ever, and two led",
+    60045: "an edit of an element went that a put that expires did not have, as it was written whole",
     60072: "a node that had taken what most clocks had shown was no voice for it: the rest was held by all",
     70137: "so was one that had reset its clock before it heard of the others",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",

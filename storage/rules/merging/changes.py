@@ -19,7 +19,7 @@ from entgldb.storage.rules.merging.accumulating import (
     is_run,
     planted_tags,
 )
-from entgldb.storage.rules.merging.identity_arrays import identities
+from entgldb.storage.rules.merging.identity_arrays import identities, identity_of
 from entgldb.storage.rules.merging.tree import (
     ABSENT,
     ELEMENT,
@@ -125,6 +125,48 @@ def joined(one: FieldChange, two: FieldChange) -> FieldChange:
         known = made.get(item)
         made[item] = joined(known, value) if type(known) is dict and type(value) is dict else value
     return made
+
+
+def edits_absent(change: Any, node: Any) -> bool:
+    """Whether the change at one place edits an element that ``node`` does not have: then it shows nowhere."""
+    if type(change) is not dict or GONE in change:
+        return False
+    items = change.items()
+    return any(_is_absent(*item, node) or edits_absent(item[1], _below(node, item[0])) for item in items)
+
+
+def with_elements(change: FieldChange, node: Any) -> FieldChange:
+    """A change that makes the elements that it edits where ``node`` does not have them, so that it shows."""
+    made: FieldChange = {}
+    for item, below in change.items():
+        made[item] = below
+        if type(below) is dict and item[0] in ".#":
+            made[item] = with_elements(below, _below(node, item))
+        if _is_absent(item, below, node):
+            made[item] |= {OBJECT: 1, **_identity(item, node)}
+    return made
+
+
+def _below(node: Any, item: str) -> Any:
+    return node.get(item) if type(node) is dict else None
+
+
+def _is_absent(item: str, change: Any, node: Any) -> bool:
+    """Whether the change of an item edits an element that ``node`` does not have."""
+    if item[0] != "#" or type(change) is not dict or change.keys() & {OBJECT, GONE}:
+        return False
+    known = _below(node, item)
+    return type(known) is not dict or OBJECT not in known
+
+
+def _identity(item: str, node: Any) -> FieldChange:
+    """The field by which an element is known, named as in the array at ``node``."""
+    value = identity_of(item)
+    if value is None:
+        return {}
+    elements = [below for below in node.values() if type(below) is dict] if type(node) is dict else []
+    name = "._id" if any("._id" in below and ".id" not in below for below in elements) else ".id"
+    return {name: value}
 
 
 def split(change: FieldChange, bytes_max: int) -> list[FieldChange]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
 from typing import Any, Final
 
 _KINDS: Final = {str: "s", int: "i", float: "f"}
+_READ: Final[dict[str, Callable[[str], str | int | float]]] = {"s": str, "i": int, "f": float}
 
 
 def identities(array: Any) -> list[str] | None:
@@ -20,6 +23,15 @@ def identities(array: Any) -> list[str] | None:
         if found is not None:
             return found
     return None
+
+
+def identity_of(item: str) -> str | int | float | None:
+    """The identity of which ``identities`` makes an item; None for an item that it never makes."""
+    try:
+        value = _READ[item[1:2]](item[2:])
+    except (KeyError, ValueError):
+        return None
+    return None if type(value) is float and not isfinite(value) else value
 
 
 def _by(array: list[Any], name: str) -> list[str] | None:

@@ -9,7 +9,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entgldb.storage.rules.clock import HLC_MAX
-from entgldb.storage.rules.merging.changes import check_change, difference, plant, same, split, whole
+from entgldb.storage.rules.merging.changes import (
+    as_read,
+    check_change,
+    difference,
+    edits_absent,
+    plant,
+    same,
+    split,
+    whole,
+    with_elements,
+)
 from entgldb.storage.rules.merging.row import Merging, absorb, operation, read_merging
 from entgldb.storage.rules.merging.stored import Tip, load, save
 from entgldb.storage.rules.merging.tree import render, settle, text_of, union
@@ -82,6 +92,57 @@ def test_two_edits_at_once(
     old: dict[str, Any], one: dict[str, Any], two: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     assert both(old, one, two) == wanted
+
+
+ONE: dict[str, Any] = {"t": [{"id": 1, "q": 1, "in": [{"id": 7, "q": 1}]}]}
+
+
+def one_with(field: str, value: Any) -> dict[str, Any]:
+    return {"t": [ONE["t"][0] | {field: value}]}
+
+
+@pytest.mark.parametrize(
+    ("new", "stands", "wanted"),
+    [
+        (one_with("q", 2), {}, True),
+        (one_with("q", 2), {"t": 5}, True),
+        (one_with("q", 2), {"t": {"z": 1}}, True),
+        (one_with("q", 2), {"t": [{"id": 2}]}, True),
+        (one_with("q", 2), {"t": [{"id": 1}, {"id": 2}]}, False),
+        (one_with("in", [{"id": 7, "q": 2}]), one_with("in", []), True),
+        (one_with("in", [{"id": 7, "q": 1}, {"id": 8}]), one_with("in", []), False),
+        ({"t": [*ONE["t"], {"id": 2}]}, {}, False),
+        ({"t": []}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_an_edit_of_an_element_that_is_gone_is_known(new: Any, stands: Any, wanted: bool) -> None:
+    tree = plant(whole(stands), (9, "b"))
+    change = difference(ONE, new, as_read(ONE, tree))
+    assert edits_absent(change, tree) is wanted
+    shown = render(settle(union(tree, plant(change, (10, "a")))))
+    assert not wanted or same(shown, stands)
+    made = with_elements(change, tree)
+    assert not edits_absent(made, tree)
+    assert wanted or made == change
+
+
+@pytest.mark.parametrize(
+    ("item", "stands", "wanted"),
+    [
+        ("#i1", {}, [{"id": 1, "q": 2}]),
+        ("#i1", {"t": 5}, [{"id": 1, "q": 2}]),
+        ("#f1.5", {"t": [{"id": 1.0}]}, [{"id": 1.0}, {"id": 1.5, "q": 2}]),
+        ("#sx", {"t": [{"_id": "y"}]}, [{"_id": "y"}, {"_id": "x", "q": 2}]),
+        ("#", {}, [{"q": 2}]),
+        ("#ix", {}, [{"q": 2}]),
+        ("#finf", {}, [{"q": 2}]),
+    ],
+)
+def test_an_edit_makes_the_element_that_is_gone(item: str, stands: Any, wanted: Any) -> None:
+    tree = plant(whole(stands), (9, "b"))
+    change = with_elements({".t": {item: {".q": 2}}}, tree)
+    assert render(settle(union(tree, plant(change, (10, "a"))))) == {"t": wanted}
 
 
 def test_versions_of_fields_are_kept_sparsely() -> None:
