@@ -13,7 +13,8 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import Cell, of_process, parent_of
 from entgldb.actors.host.children import Children
 from entgldb.actors.host.clocks import OfThisMachine
-from entgldb.actors.host.lane import Lane
+from entgldb.actors.host.lane import Back, Lane
 from entgldb.actors.host.log import LogFile, use_log
 from entgldb.actors.host.poll import Selectors
 from entgldb.actors.host.timers import Timers
@@ -76,8 +77,12 @@ class Host(OfThisMachine):
         self._behaviour: Behaviour | None = None
         self._edge: Edge | None = None
         self._addresses: dict[str, Any] = {}
+        self._handles: dict[str, bytes] = {}
+        """Of the children that serve: each of their lives has another."""
+        self._born: dict[str, Any] = {}
+        """Addresses of children that nothing was told yet."""
         self._pids: dict[str, int] = {}
-        self._parked: dict[str, deque[Envelope]] = {}
+        self._parked: dict[str, deque[bytes]] = {}
         self._asked: dict[int, tuple[Asker | None, str]] = {}
         self._timers: Timers[Message | int] = Timers()
         self.within = False
@@ -98,10 +103,11 @@ class Host(OfThisMachine):
         if actor == "launcher":
             with contextlib.suppress(OSError):  # the launcher is gone, and we with it
                 os.write(Inherited.launcher_pipe, LAUNCHER_CODES[type(message)])
+        elif actor in self._born:
+            # its configuration; all else waits until it serves, so that nothing overtakes it
+            self.send(self._born.pop(actor), Envelope(ASK, codec.encode(message)))
         else:
-            payload = codec.encode(message)
-            if self._lane is None or not self._lane.send(actor, payload):
-                self._send_to(actor, Envelope(ASK, payload))
+            self._send_to(actor, codec.encode(message))
 
     def answer(self, asker: Asker | None, message: Message) -> None:
         if asker is not None:
@@ -121,14 +127,14 @@ class Host(OfThisMachine):
         number = self._number()
         self._asked[number] = (asker, actor)
         self._wake_after(FORWARD_TIMEOUT, number)
-        self._send_to(actor, Envelope(ASK, codec.encode(inner, number)))
+        self._send_to(actor, codec.encode(inner, number))
 
     def after(self, seconds: float, message: Message) -> None:
         self._wake_after(seconds, message)
 
     def spawn(self, name: str) -> None:
         Inherited.cells[name].turn()
-        self._addresses[name] = self._children.spawn(self._actor, name, CLASSES[name])
+        self._born[name] = self._children.spawn(self._actor, name, CLASSES[name])
 
     def kill(self, name: str) -> None:
         self._children.kill(name)
@@ -153,7 +159,8 @@ class Host(OfThisMachine):
         with self._served():
             self._cell.turn()
             if isinstance(message, Envelope):
-                self._fenced(self._envelope, message, sender)
+                back = partial(self._answer_to, sender) if message.kind == ASK else None
+                self._fenced(self._take, message.payload, back, sender)
             elif isinstance(message, ActorExitRequest):
                 self._fenced(self._close)
                 Selectors.waiter = None
@@ -175,6 +182,11 @@ class Host(OfThisMachine):
             self._turn()
         return self._to_send
 
+    def forked(self) -> None:
+        """In a process just forked: let go of what is the parent's."""
+        if self._lane is not None:
+            self._lane.close()
+
     @contextlib.contextmanager
     def _served(self) -> Iterator[None]:
         """Thespian may wait meanwhile, for a handler: the actor has no other turn within this one."""
@@ -189,13 +201,17 @@ class Host(OfThisMachine):
         self._turned_at = self.monotonic()
         for due in self._timers.pop_due(self._turned_at):
             self._fenced(self._woken, due)
-        for name in self._children.exited():
-            self._addresses.pop(name, None)
+        exited = self._children.exited()
+        if self._lane is not None:
+            # whatever a child has said comes before its end
+            for payload, back in self._lane.turn():
+                self._fenced(self._take, payload, back)
+        for name in exited:
+            self._born.pop(name, None)
+            if self._handles.pop(name, None) is not None:
+                self._meet(self._handles)
             self._forget_asked({name})
             self._dispatch(ChildExited(name), None)
-        if self._lane is not None:
-            for payload in self._lane.turn():
-                self._fenced(self._envelope, Envelope(ASK, payload), None)
         if self._edge is not None:
             for asker, arrived in self._edge.drain():
                 self._dispatch(arrived, asker)
@@ -223,35 +239,44 @@ class Host(OfThisMachine):
             return False
         return True
 
-    def _envelope(self, envelope: Envelope, sender: Any) -> None:
+    def _take(self, payload: bytes, back: Back | None, sender: Any = None) -> None:
+        """One message; ``back`` takes its answer, and is None where it is an answer itself."""
         try:
-            decoded = codec.decode(envelope.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX)
+            decoded = codec.decode(payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX)
         except EntglError as fault:
             unknown = isinstance(fault, UnknownMessage)
             self._count(Reason.UNKNOWN_MESSAGE if unknown else Reason.MALFORMED)
             self._log.line(logging.WARNING, f"a message was refused: {fault.text}")
             return
         number = decoded.request_id
-        if envelope.kind == ANSWER:
+        if back is None:
             asker, _ = self._asked.pop(number, (None, ""))
             self.answer(asker, decoded.message)
             return
 
         def answer(message: Message) -> None:
-            self.send(sender, Envelope(ANSWER, codec.encode(message, number)))
+            back(codec.encode(message, number))
 
         self._local(decoded.message, Caller(answer) if number else None, sender)
+
+    def _answer_to(self, address: Any, payload: bytes) -> None:
+        self.send(address, Envelope(ANSWER, payload))
 
     def _local(self, message: Message, asker: Asker | None, sender: Any) -> None:
         """Messages meant for the host itself, or for host and behaviour both."""
         if isinstance(message, Addresses):
-            self._meet(message)
+            before, self._pids = self._pids, message.pids
+            self._forget_asked({name for name, pid in before.items() if self._pids.get(name) != pid})
+            self._meet(message.actors)
         elif isinstance(message, Configure) and self._behaviour is None:
             self._addresses["node"] = sender
             self._begin(message)
         elif isinstance(message, Boot) and self._behaviour is None:
             self._begin_node(message, asker)
         else:
+            if isinstance(message, Ready):
+                self._handles[message.name] = str(message.facts["address"]).encode()
+                self._meet(self._handles)
             if isinstance(message, Configure) and self._behaviour is not None:
                 self._behaviour.level = logging.getLevelName(message.log_level)
             self._dispatch(message, asker)
@@ -280,12 +305,13 @@ class Host(OfThisMachine):
             self._behaviour.level = logging.getLevelName(configure.log_level)
             if self._edge is not None:
                 self._edge.start()
-            self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
+            self._open_lane()
+            self._meet({"node": _handle(self._addresses["node"]).encode()})
             self._behaviour.start(self)
         except Exception as fault:  # noqa: BLE001 -- told to the supervisor, then we end
             self._give_up(fault)
             return
-        facts = {**self._behaviour.facts(), "address": str(host_wire.port_of(self._actor.myAddress))}
+        facts = {**self._behaviour.facts(), "address": _handle(self._actor.myAddress)}
         self.tell("node", Ready(self.name, os.getpid(), facts))
 
     def _give_up(self, fault: Exception) -> None:
@@ -300,24 +326,25 @@ class Host(OfThisMachine):
 
     def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
         keeper = NodeKeeper(boot.settings)
-        keeper.identity = {"pid": os.getpid(), "address": str(host_wire.port_of(self._actor.myAddress))}
+        keeper.identity = {"pid": os.getpid(), "address": _handle(self._actor.myAddress)}
         self._behaviour = keeper
         self._addresses["node"] = self._actor.myAddress
+        self._open_lane()
         self._fenced(keeper.start, self)
         self._dispatch(boot, asker)
 
-    def _meet(self, message: Addresses) -> None:
-        """The table of actors as node has it; an actor that is not in it is being started again."""
-        known = {name: host_wire.address_of(int(handle)) for name, handle in message.actors.items()}
+    def _open_lane(self) -> None:
+        self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
+
+    def _meet(self, handles: Mapping[str, bytes]) -> None:
+        """The actors that serve now, as node has them; one that is not in it is being started again."""
+        known = {name: host_wire.address_of(int(handle)) for name, handle in handles.items()}
         self._addresses = {**known, "node": self._addresses["node"]}
-        before, self._pids = self._pids, message.pids
-        self._forget_asked({name for name, pid in before.items() if self._pids.get(name) != pid})
         if self._lane is not None:
-            self._lane.meet({name: handle for name, handle in message.actors.items() if name != self.name})
+            self._lane.meet({name: handle for name, handle in handles.items() if name != self.name})
         for name in [name for name in self._parked if name in self._addresses]:
-            for envelope in self._parked.pop(name):
-                if self._lane is None or not self._lane.send(name, envelope.payload):
-                    self.send(self._addresses[name], envelope)
+            for payload in self._parked.pop(name):
+                self._send_to(name, payload)
 
     def _forget_asked(self, gone: set[str]) -> None:
         """Questions to an actor that is gone have no answer: whoever asked may ask the next one at once."""
@@ -326,13 +353,15 @@ class Host(OfThisMachine):
             text = f"{actor} ended before it answered"
             self.answer(asker, refused(NoAnswerError(text, hint="try again", definite=False)))
 
-    def _send_to(self, name: str, envelope: Envelope) -> None:
+    def _send_to(self, name: str, payload: bytes) -> None:
+        if self._lane is not None and self._lane.send(name, payload):
+            return
         address = self._addresses.get(name)
         if address is not None:
-            self.send(address, envelope)
+            self.send(address, Envelope(ASK, payload))
             return
         parked = self._parked.setdefault(name, deque())
-        parked.append(envelope)
+        parked.append(payload)
         if len(parked) > PARKED_MAX:
             parked.popleft()
             self._dropped()
@@ -370,6 +399,11 @@ class Host(OfThisMachine):
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
+
+
+def _handle(address: Any) -> str:
+    """As the actors of this node know it."""
+    return str(host_wire.port_of(address))
 
 
 def _name_process(name: str) -> None:

@@ -41,6 +41,9 @@ class Waiter(Protocol):
     def turn(self) -> bool:
         """Serve all that is ready; whether Thespian has been given something to send. Never raises."""
 
+    def forked(self) -> None:
+        """In a process just forked from the actor's: let go of what is the parent's."""
+
 
 class Poll:
     """The part of ``selectors.BaseSelector`` that Thespian's transport uses, for one turn."""
@@ -108,7 +111,9 @@ class Selectors:
 
 
 def _forget_waiter() -> None:
-    Selectors.waiter = None
+    waiter, Selectors.waiter = Selectors.waiter, None
+    if waiter is not None:
+        waiter.forked()
 
 
 # a child has its parent's memory: it must not serve its parent's actor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from entgldb.actors.host import actor as host
 from entgldb.actors.host import build
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import STEP_BYTES_MAX, Cell
-from entgldb.actors.host.lane import Lane
+from entgldb.actors.host.lane import Back, Lane
 from entgldb.actors.host.poll import Poll
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope
 from entgldb.actors.node.supervision import BEAT_SECONDS
@@ -25,7 +26,7 @@ from entgldb.messages import codec
 from entgldb.messages.client import Done, Ping, Refused, Relay, Report, Status
 from entgldb.messages.errors import ConfigError
 from entgldb.messages.limits import FRAME_BYTES_MAX
-from entgldb.messages.local.actors import Addresses, Configure, Ready, StopNow, Stopped, Tick
+from entgldb.messages.local.actors import Addresses, ChildExited, Configure, Ready, StopNow, Stopped, Tick
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import OplogSettings
 from tests.unit.actors.host.test_host_lane import taken
@@ -366,6 +367,121 @@ def test_what_is_told_to_an_actor_with_a_lane_goes_by_it_and_in_order(serving: R
         serving.receive(Done())
         assert [codec.decode(payload, Channel.LOCAL).message for payload in taken(peer, 2)] == [Ping()] * 2
     assert serving.said(ASK) == []
+
+
+def test_a_question_and_its_answer_go_by_the_lane(serving: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "peer", FRAME_BYTES_MAX, lambda: None)) as peer:
+        serving.receive(Addresses({"peer": b"1002", "subject": b"1003"}, {}))
+        peer.meet({"subject": b"1003"})
+        peer.send("subject", codec.encode(Relay("peer", codec.encode(Status())), 77))
+        question, back = until_came(serving, peer)
+        asked = codec.decode(question, Channel.LOCAL)
+        assert (asked.message, asked.request_id != 0, back is not None) == (Status(), True, True)
+        assert back is not None
+        back(codec.encode(Report({"from": "peer"}), asked.request_id))
+        answer, back = until_came(serving, peer)
+        assert codec.decode(answer, Channel.LOCAL)[:2] == (77, Report({"from": "peer"}))
+        assert back is None
+    assert serving.actor.sent == []
+
+
+def test_an_actor_speaks_to_its_supervisor_by_the_lane_from_its_first_word(rig: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "node", FRAME_BYTES_MAX, lambda: None)) as node:
+        rig.receive(CONFIGURE, sender=NODE)
+        (word,) = taken(node, 1)
+        assert isinstance(codec.decode(word, Channel.LOCAL).message, Ready)
+    assert rig.said(ASK) == []
+
+
+class PretendedChildren:
+    """One child, of which a test says when it ends."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def spawn(self, actor: Any, name: str, cls: type) -> Any:
+        return PEER
+
+    def exited(self) -> list[str]:
+        ended, self.ended = self.ended, []
+        return ended
+
+    def names(self) -> set[str]:
+        return {"store"}
+
+    def fds(self) -> list[int]:
+        return []
+
+
+@pytest.fixture
+def parent(serving: Rig, monkeypatch: pytest.MonkeyPatch) -> PretendedChildren:
+    children = PretendedChildren()
+    monkeypatch.setattr(serving.host, "_children", children)
+    return children
+
+
+def test_a_child_is_told_its_configuration_first_and_the_rest_in_order_when_it_serves(
+    serving: Rig, parent: PretendedChildren
+) -> None:
+    serving.host.spawn("store")
+    for told in (CONFIGURE, Tick("a"), Tick("b")):
+        serving.host.tell("store", told)
+    assert serving.said(ASK) == [(1002, 0, CONFIGURE)]
+    serving.receive(Ready("store", 1, {"address": "1002"}))
+    assert serving.said(ASK) == [(1002, 0, Tick("a")), (1002, 0, Tick("b"))]
+    serving.host.tell("store", Tick("c"))
+    assert serving.said(ASK) == [(1002, 0, Tick("c"))]
+
+
+def test_what_a_child_has_said_is_heard_before_its_end(
+    serving: Rig, parent: PretendedChildren, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Message] = []
+    monkeypatch.setattr(serving.subject, "handle", lambda message, ctx: heard.append(message))
+    with closing(Lane(tmp_path, "store", FRAME_BYTES_MAX, lambda: None)) as store:
+        store.meet({"subject": b"1003"})
+        store.send("subject", codec.encode(Tick("last word")))
+    parent.ended.append("store")
+    until_turned(serving, lambda: len(heard) > 1)
+    assert heard == [Tick("last word"), ChildExited("store")]
+
+
+def test_a_child_that_ended_is_told_nothing_until_it_serves_again(
+    serving: Rig, parent: PretendedChildren, tmp_path: Path
+) -> None:
+    with closing(Lane(tmp_path, "store", FRAME_BYTES_MAX, lambda: None)) as store:
+        serving.receive(Ready("store", 1, {"address": "1002"}))
+        serving.host.tell("store", Tick("a"))
+        assert len(taken(store, 1)) == 1
+        parent.ended.append("store")
+        serving.host.turn()
+        serving.host.tell("store", Tick("b"))
+        assert store.turn() == []
+    with closing(Lane(tmp_path, "store", FRAME_BYTES_MAX, lambda: None)) as store:
+        serving.receive(Ready("store", 2, {"address": "1004"}))
+        assert [codec.decode(payload, Channel.LOCAL).message for payload in taken(store, 1)] == [Tick("b")]
+
+
+def until_came(rig: Rig, lane: Lane) -> tuple[bytes, Back | None]:
+    """The one message that comes by a lane while the host has its turns."""
+    came: list[tuple[bytes, Back | None]] = []
+
+    def one_came() -> bool:
+        came.extend(lane.turn())
+        return bool(came)
+
+    until_turned(rig, one_came)
+    (one,) = came
+    return one
+
+
+def until_turned(rig: Rig, done: Callable[[], bool]) -> None:
+    """Give the host its turns until it has come so far."""
+    ends = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < ends, "the host has not come so far"
+        select.select(rig.host.fds(), [], [], 0.01)
+        rig.host.turn()
 
 
 def test_what_comes_by_a_lane_is_handled_then_flushed(serving: Rig, tmp_path: Path) -> None:
