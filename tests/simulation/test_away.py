@@ -39,9 +39,8 @@ from tests.simulation.run import MERGING_SEEDS, Result
 from tests.simulation.world.options import Options
 
 FAST = (1, 4)
-SEEDS = (7, 9, 11, 16, 25, 34, 63, 82, 140, 237, 319, 379, 512, 678, 709, 750, 758)
-"""With those above they go all ways often enough, and have each trait and each option; ``make soak`` runs
-more."""
+SEEDS = (9, 11, 140, 237, 319, 512, 750, 758)
+"""With those above they go each way twice, and have each trait and each option; ``make soak`` runs more."""
 lived = functools.cache(run)
 
 
@@ -75,7 +74,7 @@ def test_many_seeds_keep_every_promise_and_reach_every_branch(capsys: pytest.Cap
     # an actor has to die in the very second in which it is asked for a chunk
     rare = Reason.SNAPSHOT_GONE.value
     assert reached[rare] > 0
-    assert min(reached[name] for name in (*REACHED, *COUNTED) if name != rare) >= 5
+    assert min(reached[name] for name in (*REACHED, *COUNTED) if name != rare) >= 2
 
 
 @contextmanager
@@ -218,9 +217,9 @@ def forgets_beside_quarantine(seed: int, options: Options) -> bool:
 
 
 MUTANTS = [
-    Mutant(cloud_forgets_by_rows, (14, 36, 76, 80), cloud_forgets, AwayRun),
-    Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
-    Mutant(moments_lost, (28, 12, 4, 20), expires, AwayRun),
+    Mutant(cloud_forgets_by_rows, (36, 76, 14, 80), cloud_forgets, AwayRun),
+    Mutant(what_was_deleted_is_kept, (11, 17, 23, 35), deletes, AwayRun),
+    Mutant(moments_lost, (20, 28), expires, AwayRun),
     Mutant(end_untold, (279,), rolls_back_beside_a_cloud, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),

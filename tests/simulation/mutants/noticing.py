@@ -28,7 +28,7 @@ class Mutant(NamedTuple):
 
     make: Callable[[], AbstractContextManager[None]]
     known: tuple[int, ...]
-    """Each of them noticed it when they were looked for."""
+    """Each of them noticed it when they were looked for; the quickest comes first."""
     can: Callable[[int, Options], bool] = always
     """Whether a seed can meet what it takes."""
     lives: Callable[[int], Run] = Run
