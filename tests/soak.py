@@ -49,7 +49,7 @@ GENERATED: Final = {
     "ENTGLDB_ORDERS": ("tests/unit/storage/log", 600),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),
-    "ENTGLDB_SNAPSHOT_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 400),
+    "ENTGLDB_SNAPSHOT_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 250),
     "ENTGLDB_TWO_WRITERS": ("tests/unit/storage/postgres/test_two_writers.py", 60),
     "ENTGLDB_FLOOD": ("tests/system/process/test_flood.py", 2_000),
 }
