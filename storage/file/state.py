@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.limits import ORIGINS_MAX
-from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector, node_of
+from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector, Version, node_of
 from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.ended import any_log, is_any_log, read_expulsion
@@ -396,6 +396,19 @@ class State:
         """The last seq of a log that is taken; None: it has no end."""
         end = self.ended.get(origin)
         return self.ended.get(any_log(node_of(origin))) if end is None else end
+
+    def may_still_come(self, version: Version) -> bool:
+        """Whether no word about an expelled node keeps this version of its out, so that it may come late.
+
+        Who expelled it need not have known each log. Nothing is taken of one of which nobody has said where
+        it ends, but the word of a member that knows it counts, whenever it comes.
+        """
+        is_out = self.is_out(node_of(version.origin))
+        return is_out and version.seq <= self.ended.get(version.origin, version.seq)
+
+    def is_out(self, node_id: str) -> bool:
+        """Whether a node was expelled, as far as is known here."""
+        return any_log(node_id) in self.ended
 
     def expel(self, connection: sqlite3.Connection, key: str) -> None:
         """A member has expelled a node, by an entry with this key. The least of several ends counts."""

@@ -18,7 +18,7 @@ from entgldb.storage.log.rows import merge_row, read_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head, Link, link
-from entgldb.storage.rules.ended import any_log, ended_by
+from entgldb.storage.rules.ended import ended_by
 from entgldb.storage.rules.groups import Group, groups
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.results import Outcome
@@ -119,7 +119,8 @@ class Applier:
         header = one.header
         end = self.state.end_of(header.origin) if self.state.ended else None
         if end is not None and header.seq > end:
-            reason = Reason.EXPELLED if self._expelled(header.origin) else Reason.ENDED
+            out = self.state.is_out(node_of(header.origin))
+            reason = Reason.EXPELLED if out else Reason.ENDED
             self.counts[reason.value] += 1
             return None
         if header.origin not in self.state.origins and not self._admits(header.origin):
@@ -257,8 +258,9 @@ class Applier:
             read_row(batch, header.collection, header.key)
             header, waits = unfit.replace_unfit(self.connection, self.state, header)
         named = header.named
-        missing = [version for version in named if not self._applied(version, header.collection)]
-        for version in sorted(missing):
+        late = [version for version in named if self._is_late(version)] if self.state.ended else []
+        missing = [one for one in named if one not in late and not self._applied(one, header.collection)]
+        for version in sorted([*missing, *late]):
             forgotten = batch.note_successor(version)
             if forgotten:
                 self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
@@ -277,8 +279,14 @@ class Applier:
             # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 
-    def _expelled(self, origin: Origin) -> bool:
-        return any_log(node_of(origin)) in self.state.ended
+    def _is_late(self, version: Version) -> bool:
+        """Whether it is of an expelled node and may come behind what names it.
+
+        That is as good as here: whatever it replaced, it says itself when it comes. Where it never comes it
+        replaces nothing.
+        """
+        known = self.state.origins.get(version.origin)
+        return (known is None or known.head.seq < version.seq) and self.state.may_still_come(version)
 
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from entgldb.messages.errors import Reason
 from entgldb.messages.model import EXPELLED, Entry, Origin, Version
 from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.keys import is_signed
@@ -34,10 +36,14 @@ class Applying:
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """As ``Store.apply``."""
+        state = self._transaction.state
+        if state.is_out(peer):
+            # its link ends at the next heartbeat. It may have expelled others, and gives what they caused
+            # without the cause
+            return Outcome({}, Reason.EXPELLED.value, Counter())
         outcome = self._setting_aside(
             lambda careful: self._applier(now_ms, careful, cloud=cloud, peer=peer).apply(entries)
         )
-        state = self._transaction.state
         members.go_along(self._transaction.connection, state, now_ms)
         if not state.ended:
             return outcome

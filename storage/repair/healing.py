@@ -177,7 +177,8 @@ def _note_names(batch: Batch, firsts: Mapping[Origin, int]) -> None:
                 here = connection.execute(
                     find, (state.origins[version.origin].number, version.seq)
                 ).fetchone()
-                if here != (collection, key):
+                # nobody has said yet where a log ends: then it may be this very version that comes
+                if here != (collection, key) or state.may_still_come(version):
                     batch.note_successor(version)
 
 

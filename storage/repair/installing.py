@@ -103,7 +103,7 @@ class Installing:
         branches = self._branches(head)
         # a cloud has no say in where the log of a member ends
         ended = {} if cloud and ends else self._ends(head)
-        refused = self._refusal(head, branches, ended, now_ms, cloud=cloud)
+        refused = self._refusal(head, branches, ended, now_ms, cloud=cloud, peer=peer)
         strangers = None
         if refused is None:
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
@@ -169,12 +169,13 @@ class Installing:
         now_ms: int,
         *,
         cloud: bool,
+        peer: str,
     ) -> Installed | None:
         """The end of it where it cannot be merged, or brings nothing."""
         connection, state = self._transaction.connection, self._transaction.state
         if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
             return Installed({}, Reason.HELD_CLOCK.value)
-        if self._brings_what_counts_nowhere(head, ended):
+        if state.is_out(peer) or self._brings_what_counts_nowhere(head, ended):
             return Installed({}, Reason.EXPELLED.value)
         if branches is None:
             return Installed({}, Reason.QUARANTINED.value)

@@ -15,8 +15,8 @@ from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import NODES, node_of
+from entgldb.storage.authorship.identity import Why
 from entgldb.storage.file.state import State
-from entgldb.storage.repair.applying import Applying
 from tests.simulation.events.faults import Nobody
 from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run, initial_peer
@@ -177,24 +177,62 @@ def test_all_that_stay_agree_on_who_is_out_and_on_what_it_wrote(seed: int) -> No
     history.run.close()
 
 
+class Unknown(Expelling):
+    """The one that goes begins a new log where one of the two that expel it does not hear of it."""
+
+    def play(self) -> None:
+        self.write(1.0)
+        far = {self.other.name} | {n.name for n in self.run.lan if self.random.random() < 0.5}
+        far -= {self.gone.name, self.judge.name}
+        near = {node.name for node in self.run.lan} - far
+        self.run.network.cuts = {pair for a in near for b in far for pair in ((a, b), (b, a))}
+        with self.gone.store.group():
+            entropy, now_ms = self.random.randbytes(32), self.gone.clock.now_ms()
+            self.gone.store.incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
+        self.write(2.0)
+        self.expel(self.judge, self.gone)
+        self.expel(self.other, self.gone)
+        self.write(self.random.choice((0.5, 2.0)))
+        self.run.network.cuts = set()
+        self.write(1.0)
+        for client in self.run.clients:
+            client.stopped = True
+        self.settle()
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_all_agree_on_a_log_that_not_every_expeller_knows(seed: int) -> None:
+    history = Unknown(seed)
+    history.play()
+    known = [{one for one in history.ends if one in node.store.vector()} for node in history.left()]
+    assert known == [set(history.ends)] * len(known)
+    assert len(history.ends) == 2
+    history.run.close()
+
+
 @pytest.mark.parametrize(
-    ("seed", "place", "name", "mistake"),
+    ("kind", "seed", "place", "name", "mistake"),
     [
-        (1, State, "end_of", lambda state, origin: None),
-        (4, expulsions, "say_again", lambda keeper, ctx: None),
-        (5, Applying, "_sign_end", lambda applying, origin, known: None),
+        (Expelling, 1, State, "end_of", lambda state, origin: None),
+        (Expelling, 4, expulsions, "say_again", lambda keeper, ctx: None),
+        (Unknown, 4, State, "may_still_come", lambda state, version: False),
     ],
     ids=[
         "what it wrote since counts",
         "said once",
-        "an end that nobody can prove",
+        "who did not know a log has said that it ends",
     ],
 )
 def test_a_mistake_in_the_rule_is_noticed(
-    seed: int, place: object, name: str, mistake: object, monkeypatch: pytest.MonkeyPatch
+    kind: type[Expelling],
+    seed: int,
+    place: object,
+    name: str,
+    mistake: object,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(place, name, mistake)
-    history = Expelling(seed)
+    history = kind(seed)
     with pytest.raises(AssertionError, match=f"seed {seed}"):
         history.play()
     history.run.close()

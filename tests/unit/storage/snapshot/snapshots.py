@@ -63,12 +63,13 @@ def send(
     now_ms: int,
     *,
     cloud: bool = False,
+    peer: str = "",
     between: Callable[[], None] = lambda: None,
 ) -> Installed:
     """From freezing to the merge; ``between`` is called between its steps."""
     with staged(source, now_ms, cloud=cloud) as name:
         entropy = b"e" * 31 + bytes([next(_names) % 256])
-        return install_whole(target, name, entropy, now_ms, cloud=cloud, between=between)
+        return install_whole(target, name, entropy, now_ms, cloud=cloud, peer=peer, between=between)
 
 
 def forget(node: Store, *, tombstones: bool) -> None:

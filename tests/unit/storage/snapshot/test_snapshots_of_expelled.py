@@ -42,6 +42,16 @@ def test_a_snapshot_of_those_who_have_expelled_it_takes_out_what_is_here(*, told
     exact(away.store)
 
 
+def test_no_snapshot_is_taken_from_one_that_is_out() -> None:
+    judge, away, other = Side("judge"), Side("away"), Side("other")
+    expel(judge, "gone")
+    judge.give(away)
+    other.put("k", "1")
+    assert send(other.store, away.store, NOW + 20, peer="gone").refused == "expelled"
+    assert away.store.vector() == judge.store.vector()
+    assert send(other.store, away.store, NOW + 20, peer="other").refused == ""
+
+
 def test_what_a_snapshot_has_brought_of_it_before_anybody_had_heard_is_an_alarm() -> None:
     gone, judge, unheard, late = Side("gone"), Side("judge"), Side("unheard"), Side("late")
     gone.put("early", "1")
