@@ -15,13 +15,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from entgldb.messages.model import Origin
+from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
 
 KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
 CHAIN_MAX: Final = 64
-"""CAs of one cluster that a new cloud is told, from the first one on; ``rotate-key`` makes no more."""
+"""CAs of one cluster that a peer is told. Once there were more, the first ones are left out, and a cloud that
+does not know the cluster cannot follow to the one that counts."""
+MANY_KEYS: Final = 48
+"""From so many on an alarm stands: who makes them without need is to be expelled before it is too late."""
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 KEY_WINDOW_MS: Final = 24 * 3600 * 1000
 """After a new key was made others than those for whom it was sealed may come by an older one for so long."""
@@ -100,7 +103,8 @@ def cas_in(body: bytes | None) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
 
 def newest(rows: Iterable[tuple[str, bytes, int, Origin]]) -> Rotation | None:
     """The key that counts: of all that are known the one whose entry has the greatest (stamp, origin)."""
-    for key_id, body, hlc, _ in sorted(rows, key=lambda row: row[2:], reverse=True):
+    for key_id, body, hlc, origin in sorted(rows, key=lambda row: row[2:], reverse=True):
         if (found := read_rotation(key_id, body, hlc)) is not None:
-            return found
+            # the body is its word, the log is signed: who made the key knows it, whoever else it names
+            return found._replace(by=node_of(origin))
     return None

@@ -44,15 +44,9 @@ def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
     ring = keeper.secrets.ring
     if ring is None:
         raise NotAllowedError("no cluster key is used here", hint="ask a node of the LAN that runs")
-    chain = chain_here(keeper.store, ring)
-    if not chain:
+    if not chain_here(keeper.store, ring):
         raise NotAllowedError(
             "this node does not know the members yet", hint="wait until it is linked, or ask another node"
-        )
-    if len(chain) >= CHAIN_MAX:
-        raise NotAllowedError(
-            f"this cluster has had {CHAIN_MAX} keys: a cloud that does not know it yet could follow no more",
-            hint="expel still makes one; a new cluster that imports the documents begins again",
         )
     return keeper.write(message.request, new_key(keeper, ctx), ctx, system=True)
 
@@ -89,7 +83,7 @@ def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Wri
         if not box:  # it runs an earlier release, or has not been linked since: the old key is kept for it
             ctx.log(WARNING, f"{name} gets a new cluster key later: it has not told how to seal one to it")
     ctx.log(WARNING, f"a new cluster key, {key_id[:16]}, is made for {sorted(sealed)}")
-    # one that is expelled goes in any case: the clouds that know the cluster can follow
+    # a member may have made any number: another is possible all the same, and clouds that know us follow
     chain = [*before, (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
     body = json.dumps({"By": own, "For": sealed, "Chain": chain}, separators=(",", ":")).encode()
     older = [one for one, _ in store.documents(KEYS) if one not in ring.held()][:OLDER_MAX]

@@ -160,7 +160,7 @@ class Admittance:
                 self._alarms.sound(reason.value, own, text, ctx.now_ms())
             else:
                 self._alarms.clear(reason.value, own)
-        return self._alarms.report()
+        return self._alarms.report() + self.keys.alarms()
 
     def _note(self, who: tuple[str, str], found: Refused, text: str) -> None:
         if who in self._refused:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import is_retired
 from entgldb.actors.ports import LogReader
 from entgldb.messages.schema import Json
-from entgldb.storage.authorship.cluster_keys import KEY_WINDOW_MS, Rotation
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, KEY_WINDOW_MS, MANY_KEYS, Rotation
 
 
 class KeyWatch:
@@ -47,6 +48,20 @@ class KeyWatch:
         if rotation is None or not key:
             return False
         return (under != "" and under in (rotation.key_id, self.held())) or rotation.is_for(node_id, key)
+
+    def alarms(self) -> list[Json]:
+        """One where many keys were made: a member can make any number of them."""
+        rotation = self._rotation
+        if rotation is None or len(rotation.chain) < MANY_KEYS:
+            return []
+        left = CHAIN_MAX - len(rotation.chain)
+        until = f"after {left} more" if left else "now"
+        text = (
+            f"{len(rotation.chain)} cluster keys or more were made, the last by {rotation.by}: {until} a"
+            " cloud that is new to the cluster cannot be added. Expel a node that makes them without need:"
+            " entgldb audit"
+        )
+        return [alarm("many-keys", rotation.by, text, rotation.at_ms)]
 
     def report(self) -> dict[str, Json] | None:
         """For ``status``; None while the first key of the cluster counts."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
-from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS
+from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS, known_outside
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.testing.edges import VirtualSecrets
 from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key, proof_of
@@ -17,14 +17,16 @@ from entgldb.messages.administration import ExpelNode, RotateKey
 from entgldb.messages.client import CommitDone, Refused, RequestId, Write
 from entgldb.messages.limits import HELLO_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local.members import NodesChanged, NoteSelf
-from entgldb.messages.model import KEYS, NODES
+from entgldb.messages.model import EXPELLED, KEYS, NODES, Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.secret import Secret
 from entgldb.messages.wire import Member
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, cas_in, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
+from entgldb.storage.rules.ended import any_log, ending
 from entgldb.storage.rules.members import pinned_key
+from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
 
@@ -154,13 +156,13 @@ def test_only_the_newest_keys_are_kept_and_the_chain_of_cas_has_a_limit() -> Non
         made = rig.rotate()
         assert len(made["Chain"]) == number + 2
         assert made["Chain"][0] == [first, ""]
-    (refused,) = rig.ask(RotateKey(rig.request()))
-    assert isinstance(refused, Refused)
-    assert f"{CHAIN_MAX} keys" in refused.text
+    assert len(made["Chain"]) == CHAIN_MAX
+    more = rig.rotate()
+    assert more["Chain"][:-1] == made["Chain"][1:], "a member that has made so many keeps nobody from another"
     rig.ask(ExpelNode(rig.request(), "n2"))
     rotation = rig.store.rotation()
     assert rotation is not None
-    assert rotation.key_id == rig.ring.held()[0] != made["Chain"][-1][0]
+    assert rotation.key_id == rig.ring.held()[0] != more["Chain"][-1][0]
     assert len(rotation.chain) == CHAIN_MAX
     assert len(rig.ring.held()) == KEYS_MAX
     assert len(rig.store.documents(KEYS)) <= KEYS_MAX + 1
@@ -207,12 +209,29 @@ def test_of_several_keys_the_one_with_the_greatest_stamp_counts_in_whatever_orde
     for order in (rows, rows[::-1], rows[1:] + rows[:1]):
         found = newest(order)
         assert found is not None
-        assert found.key_id == ids[2]
+        assert (found.key_id, found.by) == (ids[2], "b"), "the maker is whoever wrote it"
     cut = body.replace(b"cd" * 64, b"cd" * 63)
     for nonsense in (b"[]", b"{}", b'{"For": 5}', b"7", b'{"For": {}}', b'{"For": {}, "Chain": []}', cut):
         assert newest([(ids[0], nonsense, 7, "a/1")]) is None
     assert newest([("no key", body, 7, "a/1")]) is None
     assert newest([(ids[1], body, 7, "a/1")]) is None, "the chain ends in another"
+
+
+def test_the_key_of_one_that_was_expelled_counts_no_more_whomever_it_names_as_its_maker() -> None:
+    rig, gone = Rig(), Store.memory("n2", bytes(32), NOW)
+    rig.row("n2")
+    key_id = id_of(Secret(b"k" * 32))
+    chain = [[rig.ring.held()[0], ""], [key_id, "cd" * 64]]
+    body = json.dumps({"By": "n3", "For": {"n1": {"Key": "", "Sealed": ""}}, "Chain": chain}).encode()
+    with gone.group():
+        gone.write(rig.request(), [Write(KEYS, key_id, body)], NOW, system=True)
+    row = gone.rows(1, 1)[0]
+    with rig.store.group():
+        rig.store.apply([Entry(row.header, row.body)], NOW)
+    assert not known_outside(rig.store, rig.ring)
+    said: dict[str, Json] = {"Said": {"n3": 1}}
+    rig.put_system(EXPELLED, {ending(gone.origin, 1): said, ending(any_log("n2"), 0): said})
+    assert known_outside(rig.store, rig.ring)
 
 
 def test_a_node_without_a_cluster_key_makes_none() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.sync.members.key_watch import KeyWatch
-from entgldb.storage.authorship.cluster_keys import Rotation
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, MANY_KEYS, Rotation
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.session.list_log import ListLog
 
@@ -11,13 +11,13 @@ FIRST, SECOND, CERTIFICATE = "11" * 32, "22" * 32, "ee" * 32
 
 
 class Log(ListLog):
-    made_ms = 0
+    made_ms, keys = 0, 2
 
     def high_mark_ms(self) -> int:
         return 0
 
     def rotation(self) -> Rotation:
-        return Rotation(SECOND, "n2", self.made_ms, {"n3": (CERTIFICATE, "")})
+        return Rotation(SECOND, "n2", self.made_ms, {"n3": (CERTIFICATE, "")}, ((FIRST, ""),) * self.keys)
 
 
 def test_the_key_that_a_node_holds_is_that_of_its_file_whatever_its_row_says() -> None:
@@ -47,3 +47,19 @@ def test_who_comes_in_an_open_window_has_not_shown_that_the_key_was_made_for_it(
     assert not watch.is_for("n3", "", SECOND)
     assert watch.is_for("n3", CERTIFICATE, FIRST)
     assert watch.is_for("n4", CERTIFICATE, SECOND)
+
+
+def test_that_many_keys_were_made_is_an_alarm_while_a_new_cloud_can_still_follow_and_then() -> None:
+    watch, log = KeyWatch(lambda: SECOND), Log()
+    assert watch.alarms() == []
+    told = {}
+    for log.keys in (MANY_KEYS - 1, MANY_KEYS, CHAIN_MAX):
+        watch.look(log, frozenset(), FakeContext())
+        told[log.keys] = [(one["code"], one["subject"], one["text"]) for one in watch.alarms()]
+    assert told[MANY_KEYS - 1] == []
+    ((code, subject, soon),) = told[MANY_KEYS]
+    ((_, _, over),) = told[CHAIN_MAX]
+    assert (code, subject) == ("many-keys", "n2")
+    assert f"after {CHAIN_MAX - MANY_KEYS} more a cloud that is new" in soon
+    assert f"{CHAIN_MAX} cluster keys or more were made, the last by n2: now a cloud that is new" in over
+    assert over.endswith("without need: entgldb audit")
