@@ -400,7 +400,7 @@ class State:
     def may_still_come(self, version: Version) -> bool:
         """Whether no word about an expelled node keeps this version of its out, so that it may come late.
 
-        Who expelled it need not have known each log. Nothing is taken of one of which nobody has said where
+        A node that expels it need not know each log. Nothing is taken of one of which nobody has said where
         it ends, but the word of a member that knows it counts, whenever it comes.
         """
         is_out = self.is_out(node_of(version.origin))

@@ -54,11 +54,7 @@ class Joining(Expelling):
         self.write(3.0)
         run.clients.append(self.late)
         self.write(1.0)
-        run.network.cuts = set()
-        self.write(1.0)
-        for client in run.clients:
-            client.stopped = True
-        self.settle()
+        self.heal()
 
     def differs(self) -> str:
         alarmed = [node for node in self.left() if beyond.alarms(node.store.connection, node.store.state)]
