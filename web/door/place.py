@@ -47,7 +47,8 @@ class Place(NamedTuple):
 
     def hosts(self) -> frozenset[str]:
         """The names by which a request may call it."""
-        return frozenset((*self.names, self._bracketed)) | (LOOPBACK if self.is_loopback else frozenset())
+        here = self.is_loopback or self.host in ANYWHERE
+        return frozenset((*self.names, self._bracketed)) | (LOOPBACK if here else frozenset())
 
     def url(self, port: int) -> str:
         """Its address for a person; ``port``: the one that it was given."""

@@ -113,6 +113,23 @@ def test_a_place_and_whether_others_reach_it(listen: str, place: Place, loopback
     assert (read_place(listen), read_place(listen).is_loopback) == (place, loopback)
 
 
+@pytest.mark.parametrize(
+    ("listen", "here"),
+    [
+        ("127.0.0.1:1", True),
+        ("0.0.0.0:1", True),
+        ("[::]:1", True),
+        ("10.0.0.1:1", False),
+        ("shop.example:1", False),
+    ],
+)
+def test_a_server_that_this_machine_reaches_by_loopback_is_called_so(listen: str, here: bool) -> None:
+    place = read_place(listen)
+    assert listen.rpartition(":")[0] in place.hosts()
+    assert ("localhost" in place.hosts()) is here
+    assert "shop" in place._replace(names=("shop",)).hosts()
+
+
 @pytest.mark.parametrize("listen", ["", "8080", "host:", "host:x", "host:70000"])
 def test_what_is_no_place(listen: str) -> None:
     with pytest.raises(ConfigError):
@@ -140,8 +157,7 @@ def test_nobody_is_served_beyond_loopback_without_tls_and_a_token(tmp_path: Path
     assert run(command, ["http-token", "add", "till", "-d", str(tmp_path), "--scope", "write"]) == 0
     token = Tokens(tmp_path).add("reader", "read", [], 0)
     trust = ssl.create_default_context(cadata=made.ca_pem)
-    options = ("--listen", "0.0.0.0:0", "--name", "localhost", *tls)
-    with served(tmp_path, *options, verify=trust) as anywhere:
+    with served(tmp_path, "--listen", "0.0.0.0:0", *tls, verify=trust) as anywhere:
         base = f"https://localhost:{anywhere.base_url.port}"
         with httpx.Client(base_url=base, verify=trust, timeout=20) as http:
             assert http.get("/healthz").status_code == 200
