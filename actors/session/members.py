@@ -241,7 +241,7 @@ class Unheard:
         text = (
             f"{len(silent)} of {len(expected)} members not heard since"
             f" {datetime.fromtimestamp(since / 1000, UTC):%F %T} UTC: {', '.join(sorted(silent))};"
-            " for good: entgldb retire-node"
+            " retire one that will not come back: entgldb nodes"
         )
         return [alarm(UNHEARD, "", text, since)]
 

@@ -57,6 +57,7 @@ REMEDIES: Final = {
     "cloud-name": "entgldb update-peer {} --address",
     "cloud-connection": "entgldb update-peer {} --address",
     "cloud-certificate": "entgldb update-peer {} --ca-file",
+    "cloud-authority": "entgldb update-peer {} --authority",
     "cloud-token": "entgldb update-peer {} --client-secret-stdin",
     "cloud-refused": "entgldb test-peer {}",
     "cloud-clock": "entgldb clock",

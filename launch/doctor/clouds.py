@@ -12,7 +12,7 @@ from entgldb.actors.ports import CloudTarget
 from entgldb.client.database import Database
 from entgldb.client.health.finding import Finding, Look
 from entgldb.launch.doctor.outside import Place
-from entgldb.messages.errors import ConfigError, EntglError
+from entgldb.messages.errors import ConfigError, EntglError, Reason
 from entgldb.messages.remote_peers import OAuth2, PeerType, RemotePeer
 
 PEERS_TRIED_MAX: Final = 32
@@ -25,6 +25,7 @@ CODES: Final = {
     "hello": "cloud-refused",
     "clock": "cloud-clock",
 }
+"""Step of a trial -> the finding where it fails, but for an authority that is not there."""
 
 
 def look(place: Place) -> Look:
@@ -55,7 +56,9 @@ def judged(node_id: str, steps: list[Any]) -> list[Finding]:
     return [
         Finding(
             "cloud",
-            CODES[step["name"]],
+            "cloud-authority"
+            if step["detail"].startswith(Reason.AUTHORITY_UNREACHABLE)
+            else CODES[step["name"]],
             node_id,
             f"{node_id}, {step['name']} after {step['ms']} ms: {step['detail']}",
         )

@@ -151,3 +151,9 @@ def test_a_step_that_failed_is_a_finding_and_one_that_it_kept_from_being_tried_i
         ("cloud-connection", "c1, tcp after 5.0 ms: unreachable: refused"),
         ("cloud-token", "c1, token after 9.0 ms: authority-refused: invalid_client"),
     ]
+
+
+def test_no_new_secret_is_advised_where_the_authority_is_not_there() -> None:
+    detail = "authority-unreachable: id.example:443 cannot be reached: Connect call failed"
+    (found,) = clouds.judged("c1", [{"name": "token", "ok": False, "ms": 2.0, "detail": detail}])
+    assert (found.code, found.remedy) == ("cloud-authority", "entgldb update-peer c1 --authority")
