@@ -52,7 +52,8 @@ def remember(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
 
 
 def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
-    """Have the node's present key attested, and those of its past that could not be when they were made."""
+    """Have the node's present key attested, and those of its past: they could not be when they were made, or
+    were by a cluster key that nobody goes by since this node was invited anew."""
     meta = dict(
         connection.execute(
             "SELECT name, value FROM _entgldb_meta WHERE name IN ('origin', 'public_key')"
@@ -64,14 +65,16 @@ def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
             "UPDATE _entgldb_origins SET public_key = ?, attestation = ? WHERE name = ?",
             (own.public_key, own.attestation, own.origin),
         )
-    waiting = connection.execute(
-        "SELECT name, public_key FROM _entgldb_origins"
-        " WHERE public_key IS NOT NULL AND ifnull(length(attestation), 0) = 0"
-    ).fetchall()
     node_id = node_of(own.origin)
-    remember(
-        connection,
-        [Author(name, key, attest(node_id, key)) for name, key in waiting if node_of(name) == node_id],
+    rows = connection.execute(
+        "SELECT name, public_key, attestation FROM _entgldb_origins"
+        " WHERE public_key IS NOT NULL AND name >= ? AND name < ?",
+        (f"{node_id}/", f"{node_id}0"),  # "0" is the character after "/"
+    ).fetchall()
+    found = [(attest(node_id, key), name, before) for name, key, before in rows]
+    connection.executemany(
+        "UPDATE _entgldb_origins SET attestation = ? WHERE name = ?",
+        [(word, name) for word, name, before in found if word and word != before],
     )
 
 

@@ -28,6 +28,7 @@ WHOLE: dict[int, str] = {
     60072: "a node that had taken what most clocks had shown was no voice for it: the rest was held by all",
     70137: "so was one that had reset its clock before it heard of the others",
     70348: "the watch took amiss that a member gave back what stood below an entry of one that is out",
+    70369: "a node was invited anew while it ran, and nobody attested its log by the key that it was given",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",
     1795791718: "true entries in the place of a forged one drove out a cause that waited behind it",
 }

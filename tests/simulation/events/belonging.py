@@ -197,7 +197,9 @@ class Belonging:
             others = [held[other.name] for other in lan if other is not node]
             if others and all(held[node.name].isdisjoint(theirs) for theirs in others):
                 giver = max((other for other in lan if other is not node), key=_stamp_of_key)
+                node.crash()
                 node.taken = ClusterKeys(keys_of(giver).keys[:1], node.cluster)
+                node.start()
                 self.world.reached["invited anew"] += 1
                 return f"{node.name} had none of the keys of the others"
         return ""

@@ -10,6 +10,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, SIGNED_BYTES_MAX
 from entgldb.messages.model import Author, Entry, node_of
+from entgldb.storage.authorship.authors import no_attestation
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.rules.authorship import author_statement, fits, head_statement
 from entgldb.storage.rules.incarnations import Why
@@ -176,3 +177,28 @@ def test_keys_of_before_a_start_without_the_cluster_key_are_attested_at_the_next
     ]
     assert signed(store) == [1, 2]
     store.close()
+
+
+def test_who_is_invited_anew_has_the_logs_of_its_own_attested_by_the_key_that_it_was_given(
+    tmp_path: Path,
+) -> None:
+    """Those of others are theirs to have attested. Who opens the file without a key takes no word away."""
+    another = attests("invited anew")
+    store = Store.open(tmp_path, "a", NOW, ATTEST)
+    other, origins = made("b"), [store.origin]
+    with other.group():
+        put(other, 1)
+    with store.group():
+        put(store, 1)
+        origins.append(store.incarnations.reincarnate(b"e" * 32, Why.ROLLED_BACK, NOW))
+        store.apply(entries(other), NOW)
+        store.keep_authors([found for found in [other.author(other.origin)] if found])
+        put(store, 2)
+    store.close()
+    for attest in (another, no_attestation, another):
+        store = Store.open(tmp_path, "a", NOW, attest)
+        found = [store.author(origin) for origin in (*origins, other.origin)]
+        store.close()
+    words = [(one.attestation == another("a", one.public_key)) for one in found if one is not None]
+    assert words == [True, True, False]
+    assert found[2] == other.author(other.origin)
