@@ -152,11 +152,11 @@ const handlers = {
     $("state").className = told.up ? "state up" : "state down";
     if (!told.up) {
       $("state").textContent = "no answer";
-      banner(`The node does not answer: ${told.why}. This page goes on by itself when it does.`);
-      lost = true;
+      lose(`The node does not answer: ${told.why}. This page goes on by itself when it does.`);
       return;
     }
     $("state").textContent = told.role === "lan" ? `${told.node}${told.gateway === told.node ? ", gateway" : ""}` : `${told.node}, cloud`;
+    heardAt = new Date();
     if (lost) back();
     charts.add(told.row);
     for (const [name, count] of Object.entries(told.counts)) {
@@ -169,6 +169,12 @@ const handlers = {
 };
 
 let lost = false;
+let heardAt = new Date();
+
+function lose(text) {
+  lost = true;
+  banner(`${text} What stands below was true at ${heardAt.toLocaleTimeString()}.`);
+}
 
 function back() {
   lost = false;
@@ -195,10 +201,9 @@ async function listen() {
       throw new Error("the stream ended");
     } catch (fault) {
       clearTimeout(silence);
-      lost = true;
       $("state").className = "state down";
       $("state").textContent = "no server";
-      banner(`The server of this page does not answer (${fault.message}). Trying again…`);
+      lose(`The server of this page does not answer (${fault.message}). Trying again…`);
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));
   }

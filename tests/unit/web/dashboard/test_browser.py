@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -309,12 +310,17 @@ def test_a_page_that_loses_its_node_says_so_and_comes_back(watched: Watched, clu
     page = watched.show("overview")
     cluster.stop([cluster.lan[0]])
     expect(page.locator("#banner")).to_contain_text("The node does not answer")
+    expect(page.locator("#banner")).to_contain_text(
+        re.compile(r"What stands below was true at .*\d:\d\d:\d\d")
+    )
+    expect(page.locator("main")).to_have_css("filter", "grayscale(1)")
     expect(page.locator("#state")).to_have_text("no answer")
     page.keyboard.press("5")
     expect(page.locator("main h1")).to_have_text("Nodes")
     expect(page.locator("main")).to_contain_text("It cannot be shown now")
     cluster.start([cluster.lan[0]], 60.0)
     expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("main")).to_have_css("filter", "none")
     expect(page.locator("#state")).to_contain_text("lan-1")
     expect(page.locator("main tbody tr", has_text="lan-1")).to_have_count(1)
     # the console of a browser tells of the request that the server could not answer
@@ -328,6 +334,7 @@ def test_a_page_that_loses_its_server_says_so_and_comes_back(chromium: Browser, 
         own = Watched(context, str(place).rstrip("/"))
         page = own.show("nodes")
     expect(page.locator("#banner")).to_contain_text("The server of this page does not answer")
+    expect(page.locator("#banner")).to_contain_text("What stands below was true at")
     expect(page.locator("main h1")).to_contain_text("Nodes")
     with served(first.directory, "--listen", f"{place.host}:{place.port}"):
         expect(page.locator("#banner")).to_be_hidden()
