@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import stat
 import time
@@ -26,6 +27,7 @@ from entgldb.messages.secret import Secret
 from entgldb.storage.recovery import backup as backups
 
 EVERY_SECONDS_MIN: Final = 60.0
+_ENDPOINT: Final = "AWS_ENDPOINT_URL"
 _KEYS: Final = ("access_key_id", "secret_access_key", "session_token")
 
 
@@ -69,6 +71,10 @@ def _shelf(to: str, credentials: Path | None) -> Shelf:
     if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidError(f"{to!r:.200} is not s3://BUCKET/PREFIX")
     options = {} if credentials is None else _credentials(credentials)
+    named = os.environ.get(_ENDPOINT, "")
+    if named and "endpoint" not in options:
+        check_authority(named, _ENDPOINT)
+        options["endpoint"] = named
     bucket: Shelf = part("entgldb.integrations.offsite.s3", "s3").Bucket(
         parts.netloc, parts.path, options, plaintext=str(options.get("endpoint", "")).startswith("http://")
     )

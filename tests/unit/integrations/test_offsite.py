@@ -283,6 +283,24 @@ def test_the_verb_puts_a_backup_into_a_bucket(
     assert backups.verify(tmp_path / "back.db").documents == 1
 
 
+def test_a_service_that_the_environment_names_is_used_and_in_clear_on_loopback_alone(
+    db: Database,
+    directory: Path,
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "key"), ("REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    words = ["backup", "-d", str(directory), "--to", "s3://backups/environment", "--json"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    assert run_verb(command, words) == 0
+    assert json.loads(capsys.readouterr().out)["file"].removeprefix("s3://backups/") in s3.names()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example")
+    assert run_verb(command, words) > 0
+    assert "AWS_ENDPOINT_URL 'http://s3.example' is not an https URL" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
