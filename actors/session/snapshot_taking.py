@@ -66,7 +66,9 @@ class SnapshotTaking:
         self._moved_at = 0.0
         """When the last chunk came."""
         self._begun_at = 0.0
-        """When oplog was last asked."""
+        """When oplog was last asked, or a piece of a frame came."""
+        self._resumed_at = 0.0
+        """When chunks were last asked for from the start: a stall before is not the line's."""
         self._patience = PATIENCE_FIRST
         self._in_vain: Vector = {}
         """How far one went that was taken for configuration that is lacking here, and did not bring it."""
@@ -100,7 +102,7 @@ class SnapshotTaking:
                 self._send(wire.SnapshotEnd(message.id, reason.value))
             return
         if message.next > self._staged:
-            took = ctx.monotonic() - self._moved_at
+            took = ctx.monotonic() - max(self._moved_at, self._resumed_at)
             if self._staged:  # the first is small: it tells nothing
                 self._patience = min(PATIENCE_MAX, max(PATIENCE_MIN, CHUNKS_OF_PATIENCE * took))
             self._moved_at = ctx.monotonic()
@@ -164,7 +166,7 @@ class SnapshotTaking:
 
     def _begin(self, ctx: Context) -> None:
         assert self._offer is not None
-        self._begun_at = ctx.monotonic()
+        self._begun_at = self._resumed_at = ctx.monotonic()
         self._arrived = self._asked = 0
         self._window = 1
         offer = self._offer

@@ -179,7 +179,7 @@ class Sync(Behaviour):
             "now_ms": ctx.now_ms(),
             "counts": dict(self.counts),
             "alarms": self._alarms(ctx),
-            **self._traffic.report(self.settings, self._connected(), ctx),
+            **self._traffic.report(self.settings, self._connected() | self.admittance.expelled, ctx),
         }
         if self.in_cloud:
             report["cluster"] = served(self._log, shared=self.settings.shared)
@@ -462,7 +462,9 @@ class Sync(Behaviour):
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud or self._cut.paused:
             return
-        self._dialler.tend(self._connected(), self._cut.isolated_for(ctx), ctx)
+        # nobody looks for one that is out
+        met = self._connected() | self.admittance.expelled
+        self._dialler.tend(met, self._cut.isolated_for(ctx), ctx)
 
     def linked(self) -> list[PeerLink]:
         """The links that have a session."""

@@ -21,7 +21,10 @@ TOLD_MAX: Final = 32
 
 
 UNPROVEN: Final = frozenset(
-    (Reason.TLS_REFUSED, Reason.CLOCK, Reason.WRONG_NODE, Reason.RETIRED, Reason.EXPELLED, Reason.OLD_KEY)
+    (
+        *(Reason.TLS_REFUSED, Reason.CLOCK, Reason.WRONG_NODE, Reason.DUPLICATE_NODE, Reason.OTHER_CLUSTER),
+        *(Reason.RETIRED, Reason.EXPELLED, Reason.NOT_A_MEMBER, Reason.OLD_KEY, Reason.WRONG_KEY),
+    )
 )
 """Reasons for which a link ends whose other side has not shown that it belongs here."""
 

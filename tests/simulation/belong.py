@@ -13,6 +13,7 @@ from pathlib import Path
 # the checkout need not be installed
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "src"))
 
+from entgldb.launch.testing.world import no_collector
 from tests.simulation.test_expelling import Expelling, Unknown
 from tests.simulation.test_joining import Joining
 
@@ -32,7 +33,8 @@ def main() -> int:
             history = KINDS[name](seed)
             lived += 1
             try:
-                history.play()
+                with no_collector():
+                    history.play()
             except AssertionError as fault:
                 broken += 1
                 print(f"{name}: {fault}", flush=True)

@@ -74,7 +74,7 @@ def make_anew(node: SimulatedNode) -> None:
     node.start()
 
 
-@pytest.mark.parametrize("seed", [1, 5, 7])
+@pytest.mark.parametrize("seed", [1, 5])
 def test_all_that_stay_agree_with_one_that_has_joined_meanwhile(seed: int) -> None:
     history = Joining(seed)
     history.play()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX, SNAPSHOT_SECONDS
-from entgldb.actors.session.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST
+from entgldb.actors.session.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST, PATIENCE_MIN
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.local.actors import SessionEnded, Tick
@@ -43,6 +43,19 @@ def test_a_damaged_chunk_is_asked_for_again() -> None:
     assert one.wanted("a") == [1]
     one.give_all("a", 4)
     assert len(one.merges) == 1
+
+
+def test_a_wait_for_what_was_lost_is_no_measure_of_the_line() -> None:
+    """Else the next loss on a fast line would be waited for four times as long as the last."""
+    one = Receiver("a")
+    one.offer("a", "s", 9)
+    one.give("a")
+    one.sent["a"].clear()  # what it asks for is lost
+    one.wait(PATIENCE_FIRST + 1)
+    one.give("a")
+    one.sent["a"].clear()
+    one.wait(PATIENCE_MIN + 1)
+    assert one.wanted("a") == [2]
 
 
 def test_a_malformed_snapshot_is_thrown_away_and_not_taken_again_at_once() -> None:

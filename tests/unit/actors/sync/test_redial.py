@@ -7,6 +7,7 @@ import pytest
 from entgldb.actors.line import Flow
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.messages import codec, wire
+from entgldb.messages.administration import Happened
 from entgldb.messages.client import Isolate, Report, Status
 from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.local.actors import ClaimHeard, ClaimToSend, FrameIn, LinkDown, LinkUp, Tick
@@ -185,3 +186,43 @@ def shown(ctx: FakeContext) -> list[dict[str, Json]]:
     report = ctx.ask(Status())
     assert isinstance(report, Report)
     return report.body["peers"]  # type: ignore[return-value]  # a list of rows
+
+
+def test_who_is_out_is_dialled_no_more_and_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    links = DialLinks()
+    ctx = connected(links)
+    ctx.hand(LinkDown(1, "peer-closed", "", "10.0.0.2:51000"))
+    ctx.run(30.0)
+    assert links.addresses
+    for number in range(len(links.addresses)):
+        ctx.hand(LinkDown(1001 + number, "tls-refused", "we refused its certificate", "10.0.0.2:7000"))
+    assert unanswered(ctx) == ["n2"]
+    monkeypatch.setattr(ListLog, "expelled", lambda log: frozenset({"n2"}))
+    ctx.run(2.0)
+    assert unanswered(ctx) == []
+    before = len(links.addresses)
+    ctx.hand(LinkDown(1000 + before, "tls-refused", "", "10.0.0.2:7000"))
+    ctx.run(120.0)
+    assert len(links.addresses) == before
+
+
+def unanswered(ctx: FakeContext) -> list[Json]:
+    report = ctx.ask(Status())
+    assert isinstance(report, Report)
+    rows = report.body["unanswered"]
+    assert isinstance(rows, list)
+    return [row["node_id"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("tls-refused", "clock", "wrong-node", "duplicate-node", "other-cluster"),
+        *("retired", "expelled", "not-a-member", "old-key", "wrong-key"),
+    ],
+)
+def test_a_link_that_was_refused_for_who_is_there_stands_in_the_audit_log(reason: str) -> None:
+    ctx = connected(DialLinks())
+    ctx.hand(LinkDown(77, reason, "", "10.0.0.9:1"))
+    told = [message for _, message in ctx.told if isinstance(message, Happened)]
+    assert [(one.event, one.subject, one.outcome) for one in told] == [("handshake", "10.0.0.9:1", reason)]
