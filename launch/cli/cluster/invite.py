@@ -87,7 +87,7 @@ def invite(
         outcome = asyncio.run(_kept_open(invitation, minutes * 60, watched=bool(behalf)))
     pinned = accept_key(directory, outcome, settings.sync.node_id, known)
     if outcome.node_id:
-        note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}")
+        note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}", outcome.key)
     _report(outcome, as_json, pinned)
 
 

@@ -76,7 +76,7 @@ def init(
     \b
     Example:
       entgldb init -d n1 --node-id lan-1
-      entgldb init -d n2 --join 0G50-0181-4KEG-0000-0009-8
+      entgldb init -d n2 --join 0G50-0181-4KEG-0000-0006-J
       entgldb init -d n2 --node-id lan-2 --cluster-key-file n1/cluster.key --seed 10.0.5.1:9000
     """
     from entgldb.launch.node.init import CloudOptions, Plan

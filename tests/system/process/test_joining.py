@@ -76,6 +76,7 @@ def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> Non
             "reason": "",
         }
         assert inviting.process.returncode == 0
+        assert [row["key_id"] for row in there.audit() if row["event"] == "joined"] == [key]
         port = load(first).sync.listen.rpartition(":")[2]
         assert load(tmp_path / "n2").sync.seeds == ("127.0.0.1:9", f"127.0.0.1:{port}")
         assert (tmp_path / "n2" / "cluster.key").read_bytes() == (first / "cluster.key").read_bytes()

@@ -25,20 +25,13 @@ def test_a_code_is_read_back_however_it_is_typed(host: str, port: int, secret: b
     assert read_code(text) == read_code(spoken) == read_code(f" {text}\n") == code
 
 
-@settings(deadline=None)
-@given(st.integers(0), st.sampled_from(LETTERS))
-def test_no_single_wrong_letter_gives_another_place(position: int, letter: str) -> None:
-    text = Code("10.0.5.1", 9437, Secret(b"\1\2\3\4\5")).text().replace("-", "")
-    place = position % len(text)
-    wrong = text[:place] + letter + text[place + 1 :]
-    if wrong == text:
-        return
-    try:
-        found = read_code(wrong)
-    except InvalidError:
-        return
-    # one in 256 has a fitting check by chance: it leads to a refusal there, never to a half-read code
-    assert found != read_code(text)
+@pytest.mark.parametrize("host", ["10.0.5.1", "fd00::5:1", "till.example"])
+def test_every_single_wrong_letter_is_noticed(host: str) -> None:
+    text = Code(host, 9437, Secret(b"\1\2\3\4\5")).text().replace("-", "")
+    for place, right in enumerate(text):
+        for letter in set(LETTERS) - {right}:
+            with pytest.raises(InvalidError, match="mistyped"):
+                read_code(text[:place] + letter + text[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -49,9 +42,9 @@ def test_no_single_wrong_letter_gives_another_place(position: int, letter: str) 
         "hello",
         "U" * 20,
         "0" * 21,
-        "0G50-0181-4KEG-0000-0009",
-        "0G50-0181-4KEG-0000-0009-80",
-        "0G50-0181-4KEG-0000-0009-9",
+        "0G50-0181-4KEG-0000-0006",
+        "0G50-0181-4KEG-0000-0006-J0",
+        "0G50-0181-4KEG-0000-0006-9",
         "é" * 21,
         "0" * 10_000,
         "\x1b[31m0G50",
