@@ -39,9 +39,11 @@ def reached(seed: int) -> tuple[int, dict[str, int], float]:
 
 
 def chosen(seeds: list[tuple[int, dict[str, int], float]], begun: Collection[int]) -> list[int]:
-    """Those to add to the seeds ``begun``: again and again the one that adds most for its seconds."""
+    """Those to add to the seeds ``begun``: again and again the one that adds most for its seconds; then the
+    dearest go for which the others, taken later, are enough."""
     of_all = Counter(name for _, found, _ in seeds for name in found)
     wanted = {name: min(times, of_all[name]) for _, found, _ in seeds for name, times in found.items()}
+    in_all = dict(wanted)
     taken: list[int] = []
     while wanted:
         left = [one for one in seeds if one[0] not in taken]
@@ -50,6 +52,12 @@ def chosen(seeds: list[tuple[int, dict[str, int], float]], begun: Collection[int
         for name in wanted.keys() & found:
             wanted[name] -= 1
         wanted = {name: times for name, times in wanted.items() if times}
+    for seed, _, _ in sorted(seeds, key=lambda one: one[2], reverse=True):
+        counted = Counter(
+            name for other, found, _ in seeds if other in taken and other != seed for name in found
+        )
+        if seed in taken and seed not in begun and all(counted[name] >= in_all[name] for name in in_all):
+            taken.remove(seed)
     return sorted(set(taken) - set(begun))
 
 
