@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from entgldb.client.database import Database
-from entgldb.launch.node.init import pick_port
+from entgldb.launch.node.init import Plan, init, pick_port
 from entgldb.messages.errors import EntglError
 from entgldb.messages.remote_peers import RemotePeer
 from tests.system.support.kernel_view import MARK, Socket, established, eventually, kill_all, pids_of
@@ -259,12 +259,10 @@ class Cluster:
         """For a trial that changes something between init and start."""
 
     def _init_lan(self, node: Node) -> None:
-        options = ["--node-id", node.name, "--host", self._host, "--port", str(node.port)]
-        if self._one_key and node is not self.lan[0]:
-            options += ["--cluster-key-file", str(self.lan[0].directory / "cluster.key")]
-        for other in self.lan:
-            options += [] if other is node else ["--seed", f"127.0.0.1:{other.port}"]
-        node.run("init", *options)
+        shared = self._one_key and node is not self.lan[0]
+        key = self.lan[0].directory / "cluster.key" if shared else None
+        seeds = tuple(f"127.0.0.1:{other.port}" for other in self.lan if other is not node)
+        init(Plan(node.directory, node.name, self._host, node.port, seeds, key))
         file = node.directory / "entgldb.toml"
         text, found = re.subn(
             r"(?m)^discovery = \w+$", f"discovery = {str(self._discovery).lower()}", file.read_text()

@@ -12,7 +12,9 @@ from typing import Final, TypeVar
 
 MARK: Final = "ENTGLDB_TRIAL"
 """Environment variable that every process of one node inherits, however it was forked."""
-POLL_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.02
+POLL_SHARE: Final = 10
+"""Each look takes processor time, of the nodes too: the pause grows by this part of the time waited."""
 ESTABLISHED: Final = "01"
 LISTEN: Final = "0A"
 UDP_UNCONNECTED: Final = "07"
@@ -37,13 +39,14 @@ class Socket:
 
 def eventually(check: Callable[[], _T], what: str, seconds: float = 15.0) -> _T:
     """The first true value of ``check``; AssertionError with the last value at the deadline."""
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
     while True:
         found = check()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; last seen: {found!r}"
-        time.sleep(POLL_SECONDS)
+        waited = time.monotonic() - begun
+        assert waited < seconds, f"not within {seconds} s: {what}; last seen: {found!r}"
+        time.sleep(POLL_SECONDS + waited / POLL_SHARE)
 
 
 def pids_of(mark: str) -> list[int]:

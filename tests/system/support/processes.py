@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.system.support.kernel_view import eventually
+
 T = TypeVar("T")
-POLL = 0.01
 
 
 def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
     """The first thing ``look`` finds, or a failure that says what was waited for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(POLL)
+    found = eventually(look, what, seconds)
+    assert found is not None
+    return found
 
 
 def children(pid: int) -> list[int]:
