@@ -26,7 +26,7 @@ from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.results import Walked
 from tests.unit.actors.oplog.verify_rig import NOW, Pair, Side, _Ticker
 
-DOCUMENTS = int(os.environ.get("ENTGLDB_COMPARED", "50000"))
+DOCUMENTS = int(os.environ.get("ENTGLDB_COMPARED", "20000"))
 """Ten bytes of each were more than all that may be said."""
 UPDATE = "UPDATE _entgldb_documents SET body = ? WHERE key = ?"
 DELETE = "DELETE FROM _entgldb_documents WHERE key = ?"
@@ -305,8 +305,8 @@ def test_many_documents_and_twenty_differences_cost_less_than_100_kb() -> None:
     pair.two.store = type(pair.two.store).reopen(pair.two.store, 0)
     pair.two.verifier._log = pair.two.store
     for n in range(10):
-        pair.one.sql(DELETE, f"key-{n * 4099 + 1}")
-        pair.two.sql("UPDATE _entgldb_documents SET body = '{}' WHERE key = ?", f"key-{n * 3001 + 2}")
+        pair.one.sql(DELETE, f"key-{n * 2011 + 1}")
+        pair.two.sql("UPDATE _entgldb_documents SET body = '{}' WHERE key = ?", f"key-{n * 1601 + 2}")
     pair.one.verifier.begin("", pair.one.ctx, fresh=True, repair=True)
     pair.carry(3600.0)
     found = pair.one.row()
