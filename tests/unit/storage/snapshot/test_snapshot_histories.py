@@ -331,15 +331,17 @@ def skip_a_range(steps: Steps, behind: tuple[str, str], begun: int) -> tuple[str
 
 
 @pytest.mark.parametrize(
-    ("name", "mistake"), [("_take_touched", forget_what_came_between), ("_next_range", skip_a_range)]
+    ("name", "mistake", "known"),
+    [("_take_touched", forget_what_came_between, 3), ("_next_range", skip_a_range, 13)],
 )
 def test_a_mark_that_forgets_what_came_between_or_is_ahead_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, name: str, mistake: Callable[..., object]
+    monkeypatch: pytest.MonkeyPatch, name: str, mistake: Callable[..., object], known: int
 ) -> None:
+    """``known``: a seed that noticed it."""
     in_steps(monkeypatch)
     monkeypatch.setattr(Steps, name, mistake)
     with pytest.raises(AssertionError):
-        list(map(lived_plainly, range(3 * IN_STEPS)))
+        list(map(lived_plainly, (known, *range(3 * IN_STEPS))))
 
 
 class Returned:
