@@ -319,7 +319,7 @@ def _merging_effects(batch: Batch, writes: list[Checked], currents: list[Current
             before = texts[place] if place in texts else batch.text(place) if was_live else None
             effective = not was_live or anew or _differs(_read(write), before, write.text)
             # its life begins anew
-            effective = effective or bool(write.life_ms) or place[0] in batch.state.lives
+            effective = effective or write.life_ms is not None or place[0] in batch.state.lives
         texts[place] = write.text if write.base is None else None
         found.append(effective)
     return found

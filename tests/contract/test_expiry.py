@@ -439,6 +439,16 @@ def test_a_put_that_changes_nothing_begins_its_life_anew(bench: Bench) -> None:
         assert store.status()["documents"] == 1
 
 
+def test_a_put_that_changes_nothing_but_the_moment_keeps_the_document_for_good(bench: Bench) -> None:
+    a, b = merging_pair(bench)
+    bench.put(a, mortal())
+    assert len(bench.put(a, mortal(life=0), now=NOW + 5)) == 1
+    bench.apply(b, entries(a))
+    for store in (a, b):
+        assert pass_time(store, LATE + 5) == 0
+        assert fields(store) == {"a": 1}
+
+
 def test_undelete_brings_back_what_merged(bench: Bench) -> None:
     a, _ = merging_pair(bench)
     bench.put(a, mortal(body=b'{"a":1,"b":1}'))
