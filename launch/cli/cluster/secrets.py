@@ -26,18 +26,21 @@ def given_secret(file: Path | None, *, from_stdin: bool) -> str | None:
 
     Never from an argument, which every user of the machine may read. Raises InvalidError.
     """
-    if file is not None:
-        try:
+    try:
+        if file is not None:
             with file.open(encoding="utf-8") as opened:
                 secret = opened.read(SECRET_BYTES_MAX + 2)
-        except (OSError, ValueError) as fault:
-            raise InvalidError(f"{file} cannot be read: {type(fault).__name__}") from None
-    elif from_stdin:
-        secret = sys.stdin.read(SECRET_BYTES_MAX + 2)
-    elif sys.stdin.isatty():
-        secret = click.prompt("Client secret", hide_input=True, err=True)
-    else:
-        return None
+        elif from_stdin:
+            secret = sys.stdin.read(SECRET_BYTES_MAX + 2)
+        elif sys.stdin.isatty():
+            secret = click.prompt("Client secret", hide_input=True, err=True)
+        else:
+            return None
+    except OSError as fault:
+        raise InvalidError(f"{file} cannot be read: {fault.strerror}") from None
+    except ValueError:
+        # its words would quote the secret
+        raise InvalidError(f"the client secret {f'in {file} ' if file else ''}is no text in UTF-8") from None
     secret = secret.rstrip("\r\n")
     if not secret or len(secret.encode("utf-8", "surrogatepass")) > SECRET_BYTES_MAX:
         raise InvalidError(f"the client secret is empty or longer than {SECRET_BYTES_MAX} bytes")

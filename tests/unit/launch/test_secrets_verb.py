@@ -42,6 +42,13 @@ def test_what_is_no_secret_is_refused_and_not_quoted(tmp_path: Path, content: by
         given_secret(file, from_stdin=False)
     assert "s3cret" not in str(fault.value)
     assert "xxxx" not in str(fault.value)
+    assert "Error" not in str(fault.value), "words for a person"
+
+
+def test_bytes_at_stdin_that_are_no_text_are_refused_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"s3cret\xff"), encoding="utf-8"))
+    with pytest.raises(InvalidError, match=r"^the client secret is no text in UTF-8$"):
+        given_secret(None, from_stdin=True)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entgldb.launch.cli.cluster.invite import _announce
 from entgldb.launch.joining.code import CODE_CHARS_MAX, Code, new_code, read_code
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.secret import Secret
@@ -59,6 +60,15 @@ def test_no_code_is_taken_for_one(text: str) -> None:
 def test_a_host_that_fits_into_no_code_is_refused(host: str) -> None:
     with pytest.raises(InvalidError):
         new_code(host, 9000)
+
+
+def test_a_code_is_shown_as_letters_and_as_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    code = new_code("10.0.5.1", 9437).text()
+    _announce(code, 15.0, as_json=False, qr=True)
+    told = capsys.readouterr()
+    drawn = [line for line in told.out.splitlines() if len(set(line) & set("▀▄█")) > 1]
+    assert f"  entgldb init --join {code}\n" in told.out
+    assert len(drawn) > 8, "two rows of the picture in one line"
 
 
 def test_the_secret_is_in_no_text_but_the_code() -> None:
