@@ -5,6 +5,7 @@ The letters are the rows of that review; those that only a whole cluster shows a
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.storage.file import open as opening
 from entgldb.storage.file.scratch import TABLES
 from entgldb.storage.file.state import State
@@ -20,17 +21,19 @@ from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import append, apply, evicting, prune, requests
 from entgldb.storage.log.held import Held
 from entgldb.storage.repair import healing
+from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.installing import Installing
 from entgldb.storage.rules.chain import Link
+from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.header import Header
 from entgldb.storage.snapshot import freeze
 from entgldb.storage.store import Store
 from tests.contract import test_clock_marks, test_naming
 from tests.contract.test_store import NOW, Bench
 from tests.unit.storage.file import test_database
-from tests.unit.storage.log import test_limits, test_prune, test_requests
+from tests.unit.storage.log import test_limits, test_prune, test_requests, test_unfit_batches
 from tests.unit.storage.repair import test_healing
-from tests.unit.storage.snapshot import test_snapshots_apart
+from tests.unit.storage.snapshot import test_large_rows, test_snapshots_apart
 
 Patch = pytest.MonkeyPatch
 
@@ -42,6 +45,8 @@ class Mutant(NamedTuple):
     name: str
     mistake: Callable[..., Any]
     """Takes what stands there; gives what stood there before the mend."""
+    because: str
+    """What the test finds: a regular expression."""
     notices: Callable[[Patch, Path], None]
 
 
@@ -88,15 +93,52 @@ def all_at_once(forget: Any) -> Any:
     return mistaken
 
 
+def again_and_again(_: Any) -> Any:
+    """Anew for each twenty bad entries: for each one it would take seconds."""
+
+    def mistaken(self: Applying, work: Callable[[bool], Any]) -> Any:
+        before, allowed = self._transaction.state.unfit, 0
+        while True:
+            with contextlib.suppress(InvalidError), self._transaction.savepoint():
+                done = work(True)
+                need(self._transaction.state.unfit - before <= allowed)
+                return done
+            allowed += 20
+
+    return mistaken
+
+
+def need(good: bool) -> None:
+    if not good:
+        raise InvalidError("once more, without those that could not be merged")
+
+
 def memory() -> Bench:
     return Bench(lambda name: Store.memory(name, name.encode(), NOW))
 
 
 MUTANTS = {
+    "S1 a row travels whole": Mutant(
+        chunks,
+        "pieces",
+        lambda _: lambda payload: [payload],
+        r"\d{7} <= \(2 \* 262144\)",
+        lambda patch, folder: (
+            test_large_rows.test_what_several_writers_made_large_together_travels_in_small_chunks(2)
+        ),
+    ),
+    "S1 a row has the bound of one writer": Mutant(
+        chunks,
+        "ROW_BYTES_MAX",
+        lambda _: 512 * 1024,
+        "a snapshot has a bad stamps",
+        lambda patch, folder: test_large_rows.test_the_tombstone_of_a_large_document_that_merges_travels(),
+    ),
     "S3 stamps need not grow": Mutant(
         apply,
         "link",
         backwards_is_next,
+        r"== 'bad-entry'",
         lambda patch, folder: (
             test_clock_marks.test_stamps_have_to_grow_along_a_chain_however_its_head_came_here(
                 memory(), "known"
@@ -107,6 +149,7 @@ MUTANTS = {
         Installing,
         "_branches",
         lambda _: lambda self, head: {},
+        r"== 'quarantined'",
         lambda patch, folder: (
             test_snapshots_apart.test_a_snapshot_of_another_branch_of_an_origin_in_quarantine_takes_nothing_away(
                 1
@@ -117,6 +160,7 @@ MUTANTS = {
         freeze,
         "vouches",
         lambda _: lambda connection: True,
+        r"system=True",
         lambda patch, folder: (
             test_snapshots_apart.test_who_has_only_recorded_a_peer_takes_it_away_from_nobody(pruned=False)
         ),
@@ -125,18 +169,21 @@ MUTANTS = {
         healing,
         "empty",
         not_emptied,
+        r"table touched already exists",
         lambda patch, folder: test_healing.test_one_healing_leaves_nothing_that_harms_the_next(),
     ),
     "S9 an entry names one version": Mutant(
         Header,
         "named",
         lambda _: property(lambda self: frozenset(() if self.parent is None else (self.parent,))),
+        r"== \[\]",
         lambda patch, folder: test_naming.test_whoever_shows_a_conflict_ends_it_by_writing({"who": "again"}),
     ),
     "S10 a number of this file decides": Mutant(
         append,
         "evict",
         by_own_number,
+        r"lan-3/\w+', seq=1\) != Version\(origin='lan-2/",
         lambda patch, folder: test_limits.test_which_conflicts_go_first_does_not_depend_on_who_came_first(
             patch
         ),
@@ -145,20 +192,32 @@ MUTANTS = {
         opening,
         "_prepare",
         written_over,
+        r"\(1,\) == \(0,\)",
         lambda patch, folder: test_database.test_what_is_deleted_is_not_written_over(folder),
     ),
     "B1 a step goes by rows alone": Mutant(
         prune._Room,
         "admits",
         lambda admits: lambda self, size: admits(self, 0),
+        r"more=True",
         lambda patch, folder: test_prune.test_a_step_is_bounded_by_what_its_rows_hold(
             test_prune.Bench(), patch
+        ),
+    ),
+    "B2 a batch is done anew for each bad entry": Mutant(
+        Applying,
+        "_setting_aside",
+        again_and_again,
+        r"480 <= \(2 \* 120\)",
+        lambda patch, folder: test_unfit_batches.test_a_batch_of_bad_entries_is_done_twice_at_most(
+            patch, grouped=False
         ),
     ),
     "B3 answers are forgotten in one go": Mutant(
         requests,
         "_forget",
         all_at_once,
+        r"10 == 79",
         lambda patch, folder: test_requests.test_forgetting_goes_by_small_steps(
             Store.memory("lan-1", b"lan-1", NOW), patch
         ),
@@ -167,6 +226,7 @@ MUTANTS = {
         Held,
         "full",
         lambda _: lambda self: False,
+        r"{'held-clock': 5}",
         lambda patch, folder: test_limits.test_only_so_much_is_held_and_the_rest_is_taken_when_it_comes_again(
             test_limits.make("lan-1"), patch, "HELD_ENTRIES_MAX"
         ),
@@ -175,6 +235,7 @@ MUTANTS = {
         Strangers,
         "admits",
         lambda _: lambda self, *given: True,
+        r"both entries are left out",
         lambda patch, folder: (
             test_limits.test_of_too_many_origins_only_those_are_left_out_that_no_member_calls_its_own(
                 test_limits.make("lan-1"), patch
@@ -188,5 +249,5 @@ MUTANTS = {
 def test_a_mend_that_is_undone_is_noticed(name: str, monkeypatch: Patch, tmp_path: Path) -> None:
     mutant = MUTANTS[name]
     monkeypatch.setattr(mutant.where, mutant.name, mutant.mistake(getattr(mutant.where, mutant.name)))
-    with pytest.raises((AssertionError, EntglError, sqlite3.Error)):
+    with pytest.raises((AssertionError, EntglError, sqlite3.Error), match=mutant.because):
         mutant.notices(monkeypatch, tmp_path)
