@@ -33,6 +33,9 @@ from entgldb.storage.store import Store
 _PAGE: Final = 1_000
 """Rows read and written in one go, or fewer where they are large."""
 _PAGE_BYTES: Final = 16 * 1024 * 1024
+_DARK: Final = 100_000
+"""Numbers in a row of which none can be read: so many no pages in a row have but by chance. Behind them the
+search leaps: a page may have two rows whose numbers lie billions apart, and may be the one that is damaged."""
 _COLUMNS: Final = "SELECT lsn, hash, header, CAST(body AS BLOB) FROM _entgldb_oplog"
 
 
@@ -43,7 +46,8 @@ class Rebuilt(NamedTuple):
     salvaged: int
     """Own entries that were read whole; those that peers lack are written again after the first sync."""
     unreadable: int
-    """Rows of the log that could not be read, or are not what they were."""
+    """Rows of the log that could not be read, or are not what they were; at most so many where a page cannot
+    be read that has numbers far apart."""
 
 
 def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
@@ -198,26 +202,48 @@ def _page(rows: Iterator[Row]) -> list[Row]:
 def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
     """Every row that can be read, and None for each number at which there is one that cannot."""
     last = _last(damaged)
-    first = _next(damaged, 1, last)
+    first = read = 1
     while first <= last:
+        there = _next(damaged, first, last)
+        if there is None and first - read > _DARK:
+            yield None
+            first = read = _behind(damaged, first, last)
+            continue
+        first = first if there is None else there
         end = min(last, first + _PAGE - 1)
-        yield from _range(damaged, first, end)
-        first = _next(damaged, end + 1, last)
+        for row in _range(damaged, first, end):
+            read = read if row is None else row[0]
+            yield row
+        first = end + 1
 
 
-def _next(damaged: sqlite3.Connection, first: int, last: int) -> int:
-    """The next number from ``first`` on that has a row: a merge leaves billions between two. Where damage
-    lets nobody tell, ``first``."""
+def _next(damaged: sqlite3.Connection, first: int, last: int) -> int | None:
+    """The next number from ``first`` on that has a row: a merge leaves billions between two. None where
+    damage lets nobody tell."""
     with contextlib.suppress(sqlite3.Error):
-        there, top = damaged.execute(
-            "SELECT (SELECT min(lsn) FROM _entgldb_oplog WHERE lsn >= ?), max(lsn) FROM _entgldb_oplog",
-            (first,),
-        ).fetchone()
+        find = "SELECT min(lsn) FROM _entgldb_oplog WHERE lsn >= ?"
+        (there,) = damaged.execute(find, (first,)).fetchone()
         if there is not None:
             return max(first, int(there))
+        (top,) = damaged.execute("SELECT max(lsn) FROM _entgldb_oplog").fetchone()
         if top is None or top < first:
             return last + 1
-    return first
+    return None
+
+
+def _behind(damaged: sqlite3.Connection, dark: int, last: int) -> int:
+    """The first number behind a page that cannot be read, of which ``dark`` is one."""
+    step = _DARK
+    while dark + step <= last and _next(damaged, dark + step, last) is None:
+        dark, step = dark + step, 2 * step
+    light = min(dark + step, last + 1)
+    while light - dark > 1:
+        middle = (dark + light) // 2
+        if _next(damaged, middle, last) is None:
+            dark = middle
+        else:
+            light = middle
+    return light
 
 
 def _waiting(damaged: sqlite3.Connection) -> Iterator[list[Row]]:
@@ -244,11 +270,19 @@ def _range(damaged: sqlite3.Connection, first: int, last: int) -> Iterator[tuple
             yield row
     except sqlite3.Error:
         if first >= last:
-            yield None
+            yield from _alone(damaged, first) if first == last else ()
             return
         middle = (first + last) // 2
         yield from _range(damaged, first, middle)
         yield from _range(damaged, middle + 1, last)
+
+
+def _alone(damaged: sqlite3.Connection, number: int) -> list[tuple[Any, ...] | None]:
+    """One row, without a look at the next: that may lie on a page that cannot be read."""
+    try:
+        return list(damaged.execute(f"{_COLUMNS} WHERE lsn = ?", (number,)))
+    except sqlite3.Error:
+        return [None]
 
 
 def _last(damaged: sqlite3.Connection) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -51,6 +52,29 @@ def garble(home: Path, table: str) -> None:
     (home / FILE).write_bytes(data)
 
 
+def garble_leaf(home: Path, digest: bytes) -> None:
+    """The page of the log with the entry of this hash is none any more."""
+    with closing(sqlite3.connect(home / FILE)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    data = bytearray((home / FILE).read_bytes())
+    places = [at for at in range(0, len(data), size) if data[at] == 0x0D and digest in data[at : at + size]]
+    (at,) = places
+    data[at : at + size] = b"\xff" * size
+    (home / FILE).write_bytes(data)
+
+
+def readable(home: Path, numbers: list[int]) -> int:
+    """How many rows of the log can be read by their numbers."""
+    found = 0
+    with closing(sqlite3.connect(home / FILE)) as connection:
+        for number in numbers:
+            with suppress(sqlite3.Error):
+                found += len(
+                    connection.execute("SELECT * FROM _entgldb_oplog WHERE lsn = ?", (number,)).fetchall()
+                )
+    return found
+
+
 @pytest.mark.parametrize(
     "table", ["_entgldb_peers", "_entgldb_salvaged", "_entgldb_indexes", "_entgldb_origins"]
 )
@@ -84,6 +108,35 @@ def test_what_a_merge_has_numbered_far_ahead_is_not_searched_number_by_number(ho
     with patch.object(rebuilding, "_range", lambda *given: (looks.append(given), look(*given))[1]):
         assert rebuild(home, "a", NOW + 10).salvaged == 25
     assert len(looks) < 20
+
+
+@pytest.mark.parametrize("garbled", ["k22", "k0"])
+def test_a_damaged_page_with_numbers_far_apart_is_leapt_over_and_nothing_else(
+    home: Path, garbled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "_DARK", 3_000)
+    with closing(Store.open(home, "a", NOW)) as store:
+        for number in range(20, 200):
+            if 20 <= number < 25:
+                with store.group():
+                    store.state.lsn += 2**32
+                    store.state.loose = True
+            put(store, number)
+        rows = list(store.rows(1, 500))
+    garble_leaf(home, rows[int(garbled[1:])].hash)
+    left = readable(home, [row.lsn for row in rows])
+    assert 100 < left < len(rows)
+    looks, look = [], rebuilding._range
+
+    def looked(*given: Any) -> Any:
+        looks.append(given)
+        assert len(looks) < 100_000, "it is searched number by number"
+        return look(*given)
+
+    monkeypatch.setattr(rebuilding, "_range", looked)
+    done = rebuild(home, "a", NOW + 10)
+    assert done.salvaged == left
+    assert done.unreadable > 0
 
 
 @pytest.mark.parametrize("flip", ["", "pin", "ca"])
