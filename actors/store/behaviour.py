@@ -106,7 +106,7 @@ class StoreKeeper(Behaviour):
         self._own_last = 0
         self.lost: EntglError | None = None
         """Why the last transaction was not stored, where that is the fault of what it is stored on."""
-        self._compacting, self._merging, self._resting = Compacting(), Merging(), Resting()
+        self._compacting, self._merging, self._resting = Compacting(), Merging(self.count), Resting()
         self._pauses, self._keys = Pauses(store, settings.role), keys.Keys()
         self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock, self.hearers)

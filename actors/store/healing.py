@@ -8,6 +8,7 @@ no node hears of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.ports import Store
@@ -15,7 +16,7 @@ from entgldb.actors.session import own_log
 from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import HealOrigin
-from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError
+from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError, Reason
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import HEALED, node_of
 from entgldb.messages.schema import Message
@@ -31,7 +32,7 @@ def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
         raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")
     seq, digest = kept
     if keeper.settings.role == "cloud":
-        _carry_out(keeper.store, message.origin, seq, digest, ctx)
+        _count(keeper, _carry_out(keeper.store, message.origin, seq, digest, ctx))
         return client.CommitDone((), 0)
     body = {"Origin": message.origin, "Seq": seq, "Hash": digest.hex(), "By": node_of(keeper.store.origin)}
     write = client.Write(HEALED, message.origin, json.dumps(body).encode())
@@ -53,18 +54,28 @@ def tend(keeper: Writer, ctx: Context) -> None:
             continue
         try:
             with keeper.store.savepoint():
-                _carry_out(keeper.store, origin, seq, kept, ctx)
+                lost = _carry_out(keeper.store, origin, seq, kept, ctx)
         except EntglError as fault:
             if fault.code in OF_THE_DISK:
                 raise
             # one origin that cannot be healed keeps no other waiting, nor what came with this
             ctx.log(ERROR, f"{origin} could not be healed: {fault.text}")
+        else:
+            _count(keeper, lost)
 
 
-def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -> None:
+def _count(keeper: Writer, lost: Mapping[str, int]) -> None:
+    for reason, keys in lost.items():
+        keeper.count(Reason(reason), keys)
+
+
+def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -> Mapping[str, int]:
+    """Keys of the branch that went of which something could be kept nowhere, by the Reason."""
     if origin == store.origin and store.disputes(origin, seq, kept):
         own_log.begin_anew(store, Why.HEALED, ctx)
     # randomness only where it is needed: this is asked every few seconds, and nearly always in vain
-    dropped = store.incarnations.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
-    if dropped:
-        ctx.log(WARNING, f"{origin}: {dropped} entries of the branch that was not kept were taken out")
+    healed = store.incarnations.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
+    if healed.taken_out:
+        text = f"{origin}: {healed.taken_out} entries of the branch that was not kept were taken out"
+        ctx.log(WARNING, f"{text}, {sum(healed.lost.values())} keys have lost what it had put there")
+    return healed.lost

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages.errors import EntglError, Reason, as_own
@@ -21,7 +23,8 @@ _REASONS = {
 class Merging:
     """The order that is carried out, a step at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Reason, int], None]) -> None:
+        self._count = count
         self._order: InstallSnapshot | None = None
         self._number = 0
 
@@ -56,6 +59,8 @@ class Merging:
         if done is None:
             return None
         self._order = None
+        for reason, keys in done.lost.items():
+            self._count(Reason(reason), keys)
         told = SnapshotInstalled(order.session, order.id, done.changes, done.refused)
         ctx.tell("oplog", told)
         ctx.tell(order.owner, told)

@@ -15,7 +15,7 @@ TABLES: Final = {
     " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     "cuts": "(origin INTEGER PRIMARY KEY, first INTEGER)",
     "dropped": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, body TEXT, expires INTEGER,"
-    " UNIQUE (collection, key))",
+    " reason TEXT, UNIQUE (collection, key))",
     "before": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER, hlc INTEGER,"
     " expires INTEGER, body TEXT, stamps BLOB, UNIQUE (collection, key))",
     "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",

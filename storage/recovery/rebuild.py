@@ -34,8 +34,8 @@ _PAGE: Final = 1_000
 """Rows read and written in one go, or fewer where they are large."""
 _PAGE_BYTES: Final = 16 * 1024 * 1024
 _DARK: Final = 100_000
-"""Numbers in a row of which none can be read: so many no pages in a row have but by chance. Behind them the
-search leaps: a page may have two rows whose numbers lie billions apart, and may be the one that is damaged."""
+"""Numbers in a row of which none can be read; behind them the search leaps. A damaged page may be one that
+has two rows whose numbers lie billions apart."""
 _COLUMNS: Final = "SELECT lsn, hash, header, CAST(body AS BLOB) FROM _entgldb_oplog"
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from entgldb.messages.errors import EntglError, InvalidError
+from entgldb.messages.errors import EntglError, InvalidError, Reason
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.authorship import runs
@@ -212,11 +213,18 @@ def dropped(connection: sqlite3.Connection) -> Iterator[Dropped]:
     """The documents of the branch that was taken out."""
     last = 0
     while row := connection.execute(
-        "SELECT id, collection, key, body, expires FROM temp.dropped WHERE id > ? ORDER BY id LIMIT 1",
+        "SELECT id, collection, key, body, expires FROM temp.dropped WHERE id > ? AND body IS NOT NULL"
+        " ORDER BY id LIMIT 1",
         (last,),
     ).fetchone():
         last = row[0]
         yield Dropped(*row[1:])
+
+
+def lost(connection: sqlite3.Connection) -> Counter[str]:
+    """Keys of the branch that was taken out of which something can be kept nowhere, by the Reason."""
+    query = "SELECT reason, count(*) FROM temp.dropped WHERE reason IS NOT NULL GROUP BY reason"
+    return Counter(dict(connection.execute(query).fetchall()))
 
 
 def _remember(batch: Batch, header: Header, body: str | None) -> None:
@@ -255,7 +263,9 @@ def _keep_waiting(batch: Batch, header: Header, body: str | bytes | None) -> Non
     """An entry in quarantine has done nothing here, but its writer was answered as for the others."""
     try:
         text = None if body is None else body_text(header, body.encode() if isinstance(body, str) else body)
-    except EntglError:
+    except EntglError as fault:
+        # what the branch had put to this key before is kept
+        _note_lost(batch, header, Reason(fault.code.value))
         return
     if header.op == MERGE and text is not None:
         stamp = (header.hlc, header.origin)
@@ -272,12 +282,25 @@ def _keep(batch: Batch, header: Header, body: str | None) -> None:
     """The last document that the branch has put to this key, if any."""
     execute, place = batch.connection.execute, (header.collection, header.key)
     execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
-    fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
-    if fits and not header.collection.startswith(SYSTEM_PREFIX):
+    if body is None:
+        return
+    if header.collection.startswith(SYSTEM_PREFIX):
+        _note_lost(batch, header, Reason.FILTERED)
+    elif len(body.encode()) > BODY_BYTES_MAX:
+        _note_lost(batch, header, Reason.TOO_LARGE)
+    else:
         execute(
             "INSERT INTO temp.dropped (collection, key, body, expires) VALUES (?, ?, ?, ?)",
             (*place, body, header.expires),
         )
+
+
+def _note_lost(batch: Batch, header: Header, reason: Reason) -> None:
+    batch.connection.execute(
+        "INSERT INTO temp.dropped (collection, key, reason) VALUES (?, ?, ?)"
+        " ON CONFLICT (collection, key) DO UPDATE SET reason = excluded.reason",
+        (header.collection, header.key, reason.value),
+    )
 
 
 def is_shown(connection: sqlite3.Connection, document: Dropped) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from entgldb.messages.limits import SIGNED_BYTES_MAX
 from entgldb.messages.model import Author, Entry, Origin, Version, node_of
@@ -22,6 +24,15 @@ from entgldb.storage.repair.rewrite import Writer
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
+
+
+class Healed(NamedTuple):
+    """The result of healing a fork."""
+
+    taken_out: int
+    """Entries of the branch that went."""
+    lost: Mapping[str, int]
+    """Keys of which something could be kept nowhere, by the Reason."""
 
 
 class Incarnations:
@@ -61,22 +72,23 @@ class Incarnations:
         """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a forked origin."""
         return healing.branch(self._transaction.connection, origin, keep)
 
-    def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
-        """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
+    def heal(
+        self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int
+    ) -> Healed:
+        """Let the branch with entry ``kept`` at ``seq`` stay."""
         self._transaction.need_group()
         connection, state = self._transaction.connection, self._transaction.state
         first = healing.cut(connection, state, origin, seq, kept)
         if not first:
             healing.reopen(state, origin)
-            return 0
-        dropped = state.origins[origin].head.seq - first + 1
+            return Healed(0, {})
+        taken_out = state.origins[origin].head.seq - first + 1
         healing.take_out(Batch(connection, state), {origin: first})
-        self.log_dropped(entropy, now_ms, whole=False)
-        return dropped
+        return Healed(taken_out, self.log_dropped(entropy, now_ms, whole=False))
 
-    def log_dropped(self, entropy: Callable[[], bytes], now_ms: int, *, whole: bool) -> None:
+    def log_dropped(self, entropy: Callable[[], bytes], now_ms: int, *, whole: bool) -> Counter[str]:
         """Log the documents of a dropped branch that nobody else has written, under a writer that always
-        loses.
+        loses; of how many keys something is lost, by the Reason.
 
         ``whole``: all of the branch that stays is here. Where the key has no document then, its delete may be
         forgotten on some nodes: only with the stamp of a new write is the document shown by all.
@@ -107,6 +119,7 @@ class Incarnations:
             parent = None if there is None else Version(there.origin, there.seq)
             writer.write((one.collection, one.key), one.body, parent, expires=one.expires)
         writer.end()
+        return healing.lost(connection)
 
     def _seed(self, entropy: bytes) -> bytes:
         return sha256(entropy + (b"" if self._path is None else os.urandom(32))).digest()

@@ -204,10 +204,10 @@ class Installing:
         """Keep the documents of our branches, as after the heal of a fork."""
         state = self._transaction.state
         before = state.vector()
-        self._incarnations.log_dropped(lambda: digest(entropy), now_ms, whole=True)
+        lost = self._incarnations.log_dropped(lambda: digest(entropy), now_ms, whole=True)
         kept = {origin: head for origin, head in state.vector().items() if head != before.get(origin)}
         own_last = state.lsn if state.own in kept else done.own_last
-        return done._replace(changes=done.changes | kept, own_last=own_last)
+        return done._replace(changes=done.changes | kept, own_last=own_last, lost=lost)
 
     def _cuts(self, ends: Mapping[Origin, int]) -> dict[Origin, int]:
         """The first entries behind the ends of logs: a snapshot is without them, and so has the file to be

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
@@ -69,6 +70,8 @@ class Installed(NamedTuple):
     """The last log row of these; 0 where there are none."""
     reborn: bool = False
     """Whether this node goes on under a new origin."""
+    lost: Mapping[str, int] = MappingProxyType({})
+    """Keys of our branch of a log of which something could be kept nowhere, by the Reason."""
 
 
 class Walked(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX
@@ -16,6 +18,7 @@ from entgldb.messages.local.snapshots import (
     StoreBegan,
 )
 from entgldb.messages.model import Vector
+from entgldb.storage.rules.results import Installed
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
 from tests.unit.actors.session.list_log import ListLog
@@ -149,17 +152,32 @@ class Broken:
     def last_lsn(self) -> int:
         return 0
 
-    def install_step(self, *_: object, **__: object) -> None:
+    def install_step(self, *_: object, **__: object) -> Installed:
         raise ValueError("a bug")
 
 
 def test_a_merge_that_meets_a_bug_is_told_of() -> None:
     ctx = FakeContext()
     order = InstallSnapshot("sync", "sync:a", "s", "file:s", False, "")
-    merging = Merging()
+    merging = Merging(lambda reason, times: None)
     merging.begin(order)
     merging.step(Broken(), None, ctx, ends=True)  # type: ignore[arg-type]  # of the store it needs no more
     assert [(actor, told.refused) for actor, told in ctx.told if isinstance(told, SnapshotInstalled)] == [
         ("oplog", Reason.HANDLER_FAILED.value),
         ("sync", Reason.HANDLER_FAILED.value),
     ]
+
+
+class Lossy(Broken):
+    """Its branch of a log had what can be kept nowhere."""
+
+    def install_step(self, *_: object, **__: object) -> Installed:
+        return Installed({}, lost={"invalid": 2})
+
+
+def test_what_a_merge_could_keep_nowhere_is_counted() -> None:
+    counts = Counter[str]()
+    merging = Merging(lambda reason, times: counts.update({reason: times}))
+    merging.begin(InstallSnapshot("sync", "sync:a", "s", "file:s", False, ""))
+    merging.step(Lossy(), None, FakeContext(), ends=True)  # type: ignore[arg-type]  # of the store it needs no more
+    assert counts == {"invalid": 2}

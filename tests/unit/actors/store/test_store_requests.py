@@ -58,6 +58,8 @@ def test_a_healed_origin_that_wrote_remote_peers_is_told_to_the_node_at_once() -
     (answer,) = bench.ask(HealOrigin(bench.request(), one.origin, "theirs"))
     assert isinstance(answer, client.CommitDone)
     assert told(bench)[-1] == []
+    # configuration of the branch that went is not kept as a version that lost
+    assert bench.keeper.counts == {"filtered": 1}
 
 
 def test_a_cloud_node_decides_for_itself_and_writes_nothing_that_no_node_of_the_lan_could_apply() -> None:

@@ -238,7 +238,7 @@ def test_a_branch_that_goes_is_kept_as_lost_however_many_origins_are_known(
     (fork,) = forks.forks(store.connection)
     seq, kept = store.incarnations.branch(fork.origin, "theirs") or (0, b"")
     with store.group():
-        assert store.incarnations.heal(fork.origin, seq, kept, lambda: b"e" * 32, NOW) == 1
+        assert store.incarnations.heal(fork.origin, seq, kept, lambda: b"e" * 32, NOW).taken_out == 1
     assert store.get("c", "only here") is not None
     for other in (one, rival):
         other.close()

@@ -8,10 +8,14 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.local.members import Prune
-from entgldb.messages.model import Entry
+from entgldb.messages.model import COLLECTIONS, Entry
+from entgldb.storage.repair.incarnations import Healed
 from entgldb.storage.rules.header import decode, digest
+from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.store import Store
+from tests.contract.test_quarantine import chain
 from tests.unit.storage.snapshot.snapshots import forget, send
 
 NOW = 1_790_000_000_000
@@ -51,9 +55,13 @@ def forked(store: Store) -> tuple[str, int, bytes]:
     return (one.origin, *found)
 
 
-def heal(store: Store, origin: str, seq: int, kept: bytes) -> int:
+def healed(store: Store, origin: str, seq: int, kept: bytes) -> Healed:
     with store.group(), store.savepoint():
         return store.incarnations.heal(origin, seq, kept, lambda: b"z" * 32, NOW)
+
+
+def heal(store: Store, origin: str, seq: int, kept: bytes) -> int:
+    return healed(store, origin, seq, kept).taken_out
 
 
 def test_a_fork_is_healed_on_a_file_that_has_issued_its_writes_again() -> None:
@@ -90,6 +98,33 @@ def test_what_a_branch_took_of_the_log_is_counted_off() -> None:
         "SELECT sum(length(header) + coalesce(length(body), 0)) FROM _entgldb_oplog"
     ).fetchone()
     assert store.state.log_bytes == held
+
+
+@pytest.mark.parametrize(
+    ("collection", "body", "reason"),
+    [
+        ("users", b"\xff\xfe", "invalid"),
+        ("users", b'{"a":"%s"}' % (b"x" * BODY_BYTES_MAX), "too-large"),
+        (COLLECTIONS, rule_document("users", "merge"), "filtered"),
+    ],
+)
+def test_what_of_a_branch_can_be_kept_nowhere_is_counted_by_its_reason(
+    collection: str, body: bytes, reason: str
+) -> None:
+    one = Store.memory("f", b"f" * 32, NOW)
+    put(one, 1, "k", branch=1)
+    with one.group():
+        writes = [Write(collection, key, rule_document(key, "merge")) for key in ("users", "stays")]
+        one.write(RequestId(b"c" * 16, 2), writes, NOW, system=True)
+    put(one, 3, "stays", branch=1)
+    store = Store.memory("t", b"t" * 32, NOW)
+    take(store, chain(entries(one), {1: body, 2: rule_document("stays", "merge")}))
+    assert store.status()["unfit"] == (reason != "filtered")
+    take(store, other_branch())
+    kept = store.incarnations.branch(one.origin, "theirs")
+    assert kept is not None
+    assert healed(store, one.origin, *kept) == (4, {reason: 2 if collection == COLLECTIONS else 1})
+    assert healed(store, one.origin, *kept) == (0, {})
 
 
 def test_what_names_the_branch_that_stays_ends_its_conflicts_when_that_one_comes() -> None:

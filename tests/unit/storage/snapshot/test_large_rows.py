@@ -279,7 +279,7 @@ def test_a_branch_that_made_a_document_large_is_taken_out_without_an_entry_that_
     origin = first.store.origin
     seq, kept = rival.store.incarnations.branch(origin, "theirs") or (0, b"")
     with rival.store.group():
-        assert rival.store.incarnations.heal(origin, seq, kept, lambda: b"e" * 32, NOW) == 1
+        assert rival.store.incarnations.heal(origin, seq, kept, lambda: b"e" * 32, NOW) == (1, {})
     assert rival.store.state.unfit == 0
     # the field that the branch alone had written is not gone
     assert sorted(json.loads(rival.store.get("users", "k") or b"")) == ["forked", "mine"]

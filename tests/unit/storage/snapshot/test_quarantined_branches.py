@@ -62,13 +62,14 @@ def test_one_that_cannot_be_applied_still_is_set_aside_under_its_new_name() -> N
 
 
 @pytest.mark.parametrize("body", [b"[]", b"\xff"])
-def test_what_is_no_document_is_not_kept(body: bytes) -> None:
+def test_what_is_no_document_is_not_kept_and_counted(body: bytes) -> None:
     writer, giver = branches(1, 1)
     taker, rows = Side("taker"), writer.store.rows(1, 9)
     sent = chain([Entry(row.header, row.body) for row in rows], {2: body})
     with taker.store.group():
         assert taker.store.apply(sent, LATER).counts == {"unfit": 1}
-    assert send(giver.store, taker.store, LATER).refused == ""
+    done = send(giver.store, taker.store, LATER)
+    assert (done.refused, done.lost) == ("", {"invalid": 1})
     same(taker)
     assert "new0" not in taker.shows()
 
