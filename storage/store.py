@@ -246,7 +246,8 @@ class Store(LogQueries):
 
     def reissue_salvaged(self, now_ms: int) -> int:
         """One bounded step of writing again what a damaged file had and no peer has, once a peer has given
-        what it has; how many keys. ``salvages`` tells whether there are more."""
+        what it has; how many keys: none while that is still looked for. ``salvages`` tells whether there is
+        more to do."""
         self.transaction.need_group()
         return self._salvaging.step(now_ms)
 
@@ -375,7 +376,6 @@ class Store(LogQueries):
     def _undone(self) -> None:
         self._names.clear()
         self._indexes.unique.forget()
-        self._salvaging.forget()
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
         """Note where a LAN peer was reached."""

@@ -20,9 +20,8 @@ TABLES: Final = {
     " expires INTEGER, body TEXT, stamps BLOB, UNIQUE (collection, key))",
     "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",
     # the entries that a damaged file had: they stay from step to step, so nothing else uses these names
-    "lasts": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
-    " UNIQUE (collection, key))",
-    "lacking": "(origin TEXT PRIMARY KEY, first INTEGER)",
+    "lasts": "(hlc INTEGER, origin TEXT, seq INTEGER, collection TEXT, key TEXT,"
+    " PRIMARY KEY (hlc, origin, seq), UNIQUE (collection, key)) WITHOUT ROWID",
     "mine": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
     " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     "saw": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"

@@ -23,7 +23,8 @@ from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
 from entgldb.storage.log.read import PINNED
 from entgldb.storage.recovery.anew import begun_anew
-from entgldb.storage.repair.salvaged import LANDMARK, Row, carried_over, carry_over, waiting
+from entgldb.storage.repair.lost_writes import LANDMARK
+from entgldb.storage.repair.salvaged import Row, carried_over, carry_over, waiting
 from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why

@@ -44,11 +44,12 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     store = keeper.store
     # this is said whenever a peer has given all it has: the entries of a damaged file that it lacks come
     # back now
-    if store.salvages():
+    if store.salvages() and not store.disowned:
         ctx.busy("writing again what a damaged file had")
         again = store.reissue_salvaged(ctx.now_ms())
-        ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
-        if again and store.salvages():
+        if again:
+            ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
+        if store.salvages():
             # what others say meanwhile comes between
             ctx.tell("store", message)
     if keeper.settings.role == "cloud":

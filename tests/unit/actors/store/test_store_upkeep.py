@@ -10,11 +10,13 @@ import pytest
 from entgldb.messages import client
 from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.messages.local.actors import Applied, Apply, ReleaseHeld
-from entgldb.messages.local.members import Prune
+from entgldb.messages.local.members import NoteSelf, Prune
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
 from entgldb.storage.indexes.keeping import Indexes
+from entgldb.storage.repair import lost_writes, salvaged
+from entgldb.storage.rules.header import decode
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
@@ -94,3 +96,31 @@ def test_the_memory_is_put_back_with_the_file_when_a_commit_fails(monkeypatch: p
     bench.ask(Apply("sync", "sync:1", 1, 0, held, cloud=False))
     assert bench.store.held() == {ahead.store.origin: 1}
     assert bench.store.state == State.load(bench.store.connection)
+
+
+@pytest.mark.parametrize("disowned", [False, True])
+def test_what_a_damaged_file_had_is_looked_for_and_written_in_steps(
+    monkeypatch: pytest.MonkeyPatch, *, disowned: bool
+) -> None:
+    old, bench = Bench(seed=b"\2" * 32), Bench()
+    old.ask(*(old.put(f"k{number}") for number in range(6)))
+    rows = [
+        (row.origin, row.seq, decode(row.header).hlc, row.header, row.body) for row in old.store.rows(1, 9)
+    ]
+    with bench.store.group():
+        salvaged.carry_over(bench.store.connection, rows)
+    monkeypatch.setattr(lost_writes, "PAGE_ROWS", 1)
+    monkeypatch.setattr(salvaged, "STEP_PAGES", 2)
+    monkeypatch.setattr(salvaged, "STEP_KEYS", 2)
+    bench.store.state.disowned = disowned
+    bench.ask(NoteSelf())
+    steps = 1
+    while bench.told(NoteSelf):
+        bench.ctx.told.clear()
+        bench.ask(NoteSelf())
+        steps += 1
+        assert steps < 20, "it goes on for ever"
+    # nobody may write under an origin that others have continued
+    assert bench.store.salvages() is disowned
+    assert len(bench.store.documents("users")) == (0 if disowned else 6)
+    assert steps == (1 if disowned else 6)

@@ -19,7 +19,7 @@ from entgldb.storage.file.open import FILE
 from entgldb.storage.log.append import Batch
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery.rebuild import rebuild
-from entgldb.storage.repair import healing, salvaged
+from entgldb.storage.repair import healing, lost_writes, salvaged
 from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
 
@@ -86,6 +86,36 @@ def test_a_step_that_fails_has_changed_nothing_and_is_done_again(home: Path) -> 
         assert logged(store) == WANTED[:3]
         assert list(steps(store)) == [3, 1]
         assert logged(store) == WANTED
+
+
+@pytest.mark.parametrize("known", [0, 3])
+def test_what_is_lost_is_looked_for_in_bounded_steps(known: int, tmp_path: Path) -> None:
+    lived(tmp_path)
+    with closing(Store.open(tmp_path, "a", NOW)) as store:
+        had = [Entry(row.header, row.body) for row in store.rows(1, known)]
+    rebuild(tmp_path, "a", NOW + 50)
+    looks, look, steps = [0], lost_writes.decode, 0
+    with (
+        closing(Store.open(tmp_path, "a", NOW + 60)) as store,
+        patch.object(lost_writes, "decode", lambda raw: (looks.append(looks.pop() + 1), look(raw))[1]),
+        patch.object(lost_writes, "PAGE_ROWS", 2),
+        patch.object(salvaged, "STEP_PAGES", 1),
+        patch.object(salvaged, "STEP_KEYS", 3),
+    ):
+        with store.group():
+            store.apply(had, NOW + 60)
+        while store.salvages():
+            looks[0] = 0
+            step(store)
+            assert looks[0] <= 2 * lost_writes.PAGE_ROWS
+            steps += 1
+            with suppress(RuntimeError), store.group(), store.savepoint():
+                # a request that is refused between two steps undoes neither
+                raise RuntimeError
+            assert steps < 30, "it begins again and again"
+        assert steps > KEYS
+        assert store.documents("users") == WANTED
+        assert store.status()["conflicts"] == 0
 
 
 def test_a_branch_that_is_taken_out_between_two_steps_changes_nothing(tmp_path: Path) -> None:
