@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from entgldb.messages.errors import EntglError, InvalidError
+from entgldb.storage.authorship import identity
 from entgldb.storage.file import open as opening
 from entgldb.storage.file.scratch import TABLES
 from entgldb.storage.file.state import State
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import append, apply, evicting, prune, requests
+from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.held import Held
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.applying import Applying
@@ -30,12 +32,14 @@ from entgldb.storage.snapshot import freeze
 from entgldb.storage.store import Store
 from tests.contract import test_clock_marks, test_naming
 from tests.contract.test_store import NOW, Bench
+from tests.unit.storage.documents import test_feed
 from tests.unit.storage.file import test_database
 from tests.unit.storage.log import test_limits, test_prune, test_requests, test_unfit_batches
 from tests.unit.storage.repair import test_healing
 from tests.unit.storage.snapshot import test_large_rows, test_snapshots_apart
 
 Patch = pytest.MonkeyPatch
+NOT_RAISED = pytest.fail.Exception
 
 
 class Mutant(NamedTuple):
@@ -113,6 +117,19 @@ def need(good: bool) -> None:
         raise InvalidError("once more, without those that could not be merged")
 
 
+def under_the_number_of_its_log_row(merge: Any) -> Any:
+    def mistaken(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?",
+            header.version,
+        ).fetchone()
+        merge(self, header, text, row[0])
+
+    return mistaken
+
+
 def memory() -> Bench:
     return Bench(lambda name: Store.memory(name, name.encode(), NOW))
 
@@ -171,6 +188,36 @@ MUTANTS = {
         not_emptied,
         r"table touched already exists",
         lambda patch, folder: test_healing.test_one_healing_leaves_nothing_that_harms_the_next(),
+    ),
+    "S8 a healed row keeps its number": Mutant(
+        healing,
+        "write_row",
+        lambda write: lambda batch, place, row, lsn, **given: write(batch, place, row, 1, **given),
+        "what shows again",
+        lambda patch, folder: test_feed.test_what_the_healing_of_a_fork_changes_is_told(before=True),
+    ),
+    "S8 an entry from quarantine is shown under its old number": Mutant(
+        Applier,
+        "merge",
+        under_the_number_of_its_log_row,
+        r"assert {'k1': .* == {",
+        lambda patch, folder: test_feed.test_an_entry_that_can_be_applied_at_last_is_told(patch),
+    ),
+    "S8 what was only recorded is shown under its old number": Mutant(
+        Applier,
+        "merge",
+        under_the_number_of_its_log_row,
+        r"assert {} == {'p'",
+        lambda patch, folder: test_feed.test_what_was_only_recorded_is_told_when_it_is_supplied(),
+    ),
+    "S8 a file that was put back keeps its name": Mutant(
+        identity,
+        "_GONE_BACK",
+        lambda _: frozenset(),
+        r"DID NOT RAISE",
+        lambda patch, folder: test_feed.test_a_file_that_is_not_what_it_was_refuses_the_tokens_of_before(
+            folder, "put back"
+        ),
     ),
     "S9 an entry names one version": Mutant(
         Header,
@@ -249,5 +296,5 @@ MUTANTS = {
 def test_a_mend_that_is_undone_is_noticed(name: str, monkeypatch: Patch, tmp_path: Path) -> None:
     mutant = MUTANTS[name]
     monkeypatch.setattr(mutant.where, mutant.name, mutant.mistake(getattr(mutant.where, mutant.name)))
-    with pytest.raises((AssertionError, EntglError, sqlite3.Error), match=mutant.because):
+    with pytest.raises((AssertionError, EntglError, sqlite3.Error, NOT_RAISED), match=mutant.because):
         mutant.notices(monkeypatch, tmp_path)

@@ -85,8 +85,11 @@ def test_an_entry_that_can_be_applied_at_last_is_told(monkeypatch: pytest.Monkey
     assert consumer.read() == ["unfit"]
 
 
-def test_what_the_healing_of_a_fork_changes_is_told() -> None:
+@pytest.mark.parametrize("before", [False, True])
+def test_what_the_healing_of_a_fork_changes_is_told(*, before: bool) -> None:
     store = made("a")
+    if before:
+        put(store, 9, "k", NOW - 5_000, by="what shows again")
     fork = forked(store)
     put(store, 1, "k1")
     consumer = Consumer(store)
