@@ -206,11 +206,12 @@ def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
     first = read = 1
     while first <= last:
         there = _next(damaged, first, last)
-        if there is None and first - read > _DARK:
+        if there is not None:
+            first = read = there
+        elif first - read > _DARK:
             yield None
             first = read = _behind(damaged, first, last)
             continue
-        first = first if there is None else there
         end = min(last, first + _PAGE - 1)
         for row in _range(damaged, first, end):
             read = read if row is None else row[0]

@@ -30,7 +30,7 @@ from entgldb.storage.log import prune
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.recovery.check import Checkup
-from entgldb.storage.repair import salvaged
+from entgldb.storage.repair import lost_writes, salvaged
 from entgldb.storage.rules.header import decode, digest
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
@@ -149,7 +149,12 @@ def salvaging(root: Path) -> None:
 
 
 def write_again(root: Path) -> Any:
-    with patch.object(salvaged, "STEP_KEYS", 2), closing(Store.open(root / "home", NODE, NOW + 60)) as store:
+    with (
+        patch.object(lost_writes, "PAGE_ROWS", 2),
+        patch.object(salvaged, "STEP_PAGES", 1),
+        patch.object(salvaged, "STEP_KEYS", 2),
+        closing(Store.open(root / "home", NODE, NOW + 60)) as store,
+    ):
         while store.salvages():
             with store.group():
                 store.reissue_salvaged(NOW + 60)
