@@ -12,23 +12,31 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from entgldb.actors.host import wire
+from entgldb.actors import silence
+from entgldb.actors.gateway import cloud_hello
+from entgldb.actors.host import wire as host_wire
 from entgldb.actors.node.initial import InitialPeers
+from entgldb.actors.oplog import snapshots
 from entgldb.actors.oplog.walker import Listing, Walker
-from entgldb.actors.session import inbox, session
+from entgldb.actors.session import inbox, members, session
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.tls import entrance, identity
 from entgldb.actors.tls.entrance import Entrance
-from entgldb.messages.limits import LINKS_MAX
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import COUNT_MAX, LINKS_MAX
+from tests.unit.actors.gateway import test_gateway_link
+from tests.unit.actors.gateway.gateway_parts import CLOUD_ORIGIN
 from tests.unit.actors.host import test_host_wire
 from tests.unit.actors.node import test_node
-from tests.unit.actors.oplog import test_verifier
+from tests.unit.actors.oplog import test_snapshot_givers, test_snapshot_merges, test_verifier
 from tests.unit.actors.oplog.verify_rig import Pair
-from tests.unit.actors.session import test_session_bounds
-from tests.unit.actors.sync import test_dialler
+from tests.unit.actors.session import test_members, test_session, test_session_bounds
+from tests.unit.actors.sync import test_dialler, test_redial
 from tests.unit.actors.tls import test_entrance, test_tls
 
 Patch = pytest.MonkeyPatch
+hello_fault = cloud_hello.fault
 
 
 class Mutant(NamedTuple):
@@ -40,6 +48,14 @@ class Mutant(NamedTuple):
     because: str
     """What the test finds: a regular expression."""
     notices: Callable[[Patch, Path], None]
+
+
+def any_name(hello: wire.Hello, expected: str, own: str) -> tuple[Reason, str] | None:
+    return hello_fault(hello, hello.node_id, own)
+
+
+def lacks_nothing(self: session.Session) -> None:
+    self.synced = self.synced or (self._their_seqs() is not None and self.behind_in == 0)
 
 
 def done_before_any_answer(self: InitialPeers, *given: Any) -> None:
@@ -116,7 +132,7 @@ MUTANTS = {
         ),
     ),
     "B9 a frame is read before its sender has proved anything": Mutant(
-        wire._BoundedBuffer,
+        host_wire._BoundedBuffer,
         "proven",
         True,
         r"== 32",
@@ -125,7 +141,7 @@ MUTANTS = {
         ),
     ),
     "B9 any number of connections prove nothing": Mutant(
-        wire,
+        host_wire,
         "UNPROVEN_MAX",
         10**6,
         r"\[\] == \[0, 2\]",
@@ -138,6 +154,60 @@ MUTANTS = {
         r"257 <= 256",
         lambda patch, folder: (
             test_dialler.test_a_flood_of_hints_takes_no_address_that_has_worked_nor_a_seed()
+        ),
+    ),
+    "P3 a node counts on from what others say of it": Mutant(
+        members,
+        "OWN_COUNTER_MAX",
+        COUNT_MAX,
+        r"9007199254740992 == 4503599627370496",
+        lambda patch, folder: test_members.test_nobody_makes_a_node_count_so_far_that_nobody_takes_its_rows(
+            cloud=False
+        ),
+    ),
+    "P5 a cloud may have any name": Mutant(
+        cloud_hello,
+        "fault",
+        any_name,
+        r"\[\] == \[\(1, 'wrong-node'\)\]",
+        lambda patch, folder: test_gateway_link.test_a_hello_that_is_not_a_clouds_ends_the_link(
+            wire.Hello(1, 1, "cloud-node", CLOUD_ORIGIN, "", (), 0, "cloud"), "wrong-node"
+        ),
+    ),
+    "W1 a giver that is silent keeps all others out": Mutant(
+        snapshots,
+        "IDLE_SECONDS_MAX",
+        10**9,
+        r"\[\] == \[0\]",
+        lambda patch, folder: (
+            test_snapshot_givers.test_a_giver_that_never_answers_keeps_others_out_for_a_minute_only()
+        ),
+    ),
+    "W2 a merge is ordered again after two seconds": Mutant(
+        snapshots,
+        "MERGE_SECONDS_MAX",
+        2.0,
+        r"\d == 1",
+        lambda patch, folder: (
+            test_snapshot_merges.test_a_merge_that_takes_long_is_ordered_once_and_nothing_else_is_staged_meanwhile()
+        ),
+    ),
+    "W5 only who lacks nothing at all is synced": Mutant(
+        session.Session,
+        "_note_synced",
+        lacks_nothing,
+        r"\.synced",
+        lambda patch, folder: (
+            test_session.test_a_quarantined_origin_does_not_keep_a_session_from_being_synced()
+        ),
+    ),
+    "W6 three seconds of silence end any link": Mutant(
+        silence,
+        "patience",
+        lambda *given: 3.0,
+        r"heartbeat-lost",
+        lambda patch, folder: test_redial.test_a_peer_is_given_up_after_three_heartbeats_of_the_slower_side(
+            10.0, 1000
         ),
     ),
 }
