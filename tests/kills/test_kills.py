@@ -19,7 +19,8 @@ from tests.kills.rounds import run
 from tests.simulation.mutants.replication import acknowledge_before_commit
 with acknowledge_before_commit():
     # a kill has to fall between answer and commit, which a busy machine makes rarer
-    found = next(filter(None, (run(60, seed).violations for seed in range(2, 8))), [])
+    # the first of these seeds took the fewest rounds
+    found = next(filter(None, (run(60, seed).violations for seed in (7, 5, 4, 6, 2, 3))), [])
     print(*found, sep="\\n")
 """
 
