@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from entgldb.messages.errors import Reason
@@ -47,11 +47,10 @@ class Applying:
         members.go_along(self._transaction.connection, state, now_ms)
         if not state.ended:
             return outcome
-        cut = self.cut_ended() if state.uncut else {}
-        for origin in {**outcome.changes, **cut}:
-            known = state.origins[origin]
-            if state.ended.get(origin) == known.head.seq:
-                self._sign_end(origin, known)
+        heard = state.uncut
+        cut = self.cut_ended() if heard else {}
+        # the word may come behind what it proves, and bring the proof
+        self._sign_ends(state.origins if heard else outcome.changes)
         return outcome._replace(changes={o: head for o, head in outcome.changes.items() if o not in cut})
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
@@ -59,7 +58,15 @@ class Applying:
         supplied = self._setting_aside(lambda careful: self._applier(now_ms, careful).supply(entries))
         if self._transaction.state.uncut:
             self.cut_ended()
+            self._sign_ends(self._transaction.state.origins)
         return supplied
+
+    def _sign_ends(self, origins: Iterable[Origin]) -> None:
+        state = self._transaction.state
+        for origin in origins:
+            known = state.origins[origin]
+            if state.ended.get(origin) == known.head.seq:
+                self._sign_end(origin, known)
 
     def _sign_end(self, origin: Origin, known: Known) -> None:
         """The last entry that counts of a node that was expelled: its signature is in the word of who did it.
@@ -108,6 +115,7 @@ class Applying:
         state = self._transaction.state
         if state.uncut:
             cut = self.cut_ended()
+            self._sign_ends(state.origins)
             outcome = outcome._replace(changes={o: h for o, h in outcome.changes.items() if o not in cut})
         if accepted and outcome.changes:
             state.shown_ms = max(state.shown_ms, ms_of(state.clock))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, InvalidError, Reason
@@ -119,7 +119,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int], *, expected: bool = Fal
         " AND NOT EXISTS (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)",
         (APPLIED,),
     )
-    _note_names(batch, firsts)
+    _note_names(batch, firsts, _forget_notes(connection))
     for origin, head in heads.items():
         _cut(connection, state, origin, head)
     _refold(batch, pruned_to)
@@ -163,18 +163,34 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
     return Head(first - 1, previous, hlc=known.floor_hlc if before is None else decode(before[0]).hlc)
 
 
-def _note_names(batch: Batch, firsts: Mapping[Origin, int]) -> None:
-    """Entries that stay may name versions of the branch that is to come: it has the same numbers."""
+def _forget_notes(connection: sqlite3.Connection) -> set[Version]:
+    """Drop the notes about versions that entries of the branch named: it may have been these alone."""
+    noted = connection.execute(
+        "SELECT s.origin, s.seq FROM temp.replaced r CROSS JOIN _entgldb_successors s"
+        " ON s.origin = r.origin AND s.seq = r.seq"
+    ).fetchall()
+    connection.executemany("DELETE FROM _entgldb_successors WHERE origin = ? AND seq = ?", noted)
+    return {Version(*one) for one in noted}
+
+
+def _note_names(batch: Batch, firsts: Mapping[Origin, int], forgotten: Set[Version]) -> None:
+    """Entries that stay may name versions of the branch that is to come: it has the same numbers.
+
+    ``forgotten``: versions of which a note was dropped, and is made again where one that stays names them.
+    """
     connection, state = batch.connection, batch.state
     find = "SELECT collection, key FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
     # a header is taken apart only where it has such a name at all
-    named = re.compile(b"|".join(re.escape(origin.encode()) for origin in firsts)).search
+    origins = {*firsts, *(version.origin for version in forgotten)}
+    named = re.compile(b"|".join(re.escape(origin.encode()) for origin in origins)).search
     for raw, collection, key in connection.execute(
         "SELECT l.header, l.collection, l.key FROM _entgldb_oplog l WHERE NOT EXISTS"
         " (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)"
     ):
         for version in decode(raw).named if named(raw) else ():
-            if version.seq >= firsts.get(version.origin, version.seq + 1):
+            if version in forgotten:
+                batch.note_successor(version)
+            elif version.seq >= firsts.get(version.origin, version.seq + 1):
                 here = connection.execute(
                     find, (state.origins[version.origin].number, version.seq)
                 ).fetchone()

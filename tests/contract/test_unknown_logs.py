@@ -83,6 +83,24 @@ def test_what_names_a_version_that_is_late_hides_no_conflict(bench: Bench, told:
     assert [len(rows) for _, rows in shown(other)] == [1, 1]
 
 
+def test_an_entry_that_is_taken_out_has_replaced_nothing_that_comes_later(bench: Bench) -> None:
+    """What it named stood beside what others wrote, and does so once it comes."""
+    gone, second, judge, blind, other = map(bench.make, ("gone", "second", "judge", "blind", "other"))
+    first = bench.put(second, doc("other"))
+    cause = bench.put(gone, doc("k", b'{"v":1}'))
+    for store, some in ((judge, first), (judge, cause), (second, cause)):
+        bench.apply(store, some)
+    effect = bench.put(second, doc("k", b'{"v":2}'), now=NOW + 1)
+    rival = bench.make("rival")
+    apart = bench.put(rival, doc("k", b'{"v":3}'), now=NOW + 3)
+    knows = [*expels(bench, judge, gone, NOW + 4), *expels(bench, judge, second, NOW + 5)]
+    bench.apply(judge, apart, NOW + 5)
+    for some in (first, apart, expels(bench, blind, gone, NOW), effect, knows, cause):
+        bench.apply(other, some, NOW + 5)
+    assert other.vector()[second.origin] == judge.vector()[second.origin]
+    assert shown(other) == shown(judge)
+
+
 def test_nothing_is_taken_from_one_that_is_out(bench: Bench) -> None:
     """It may have expelled others itself: it gives what was written upon their entries, and not those."""
     judge, gone, other = map(bench.make, ("judge", "gone", "other"))
@@ -96,7 +114,8 @@ def test_nothing_is_taken_from_one_that_is_out(bench: Bench) -> None:
     assert (taken.refused, other.vector()) == ("", judge.vector())
 
 
-def test_the_last_entry_that_counts_gets_its_own_proof_by_the_word(bench: Bench) -> None:
+@pytest.mark.parametrize("heard", [False, True], ids=["with the word", "by a word that comes later"])
+def test_the_last_entry_that_counts_gets_its_own_proof_by_the_word(bench: Bench, *, heard: bool) -> None:
     """A node that knew only a later proof could show the end of that log to nobody."""
     gone, judge, other = map(bench.make, ("gone", "judge", "other"))
     for key in ("one", "two"):
@@ -106,6 +125,9 @@ def test_the_last_entry_that_counts_gets_its_own_proof_by_the_word(bench: Bench)
     assert one.signature is not None
     assert two.signature is not None
     assert author is not None
+    if heard:
+        with other.group():
+            other.state.expel(other.connection, ending(gone.origin, 1))
     bench.apply(other, [Entry(one.header, one.body), Entry(two.header, two.body, two.signature)])
     with other.group():
         other.keep_authors([author])

@@ -56,6 +56,11 @@ class Joining(Expelling):
         self.write(1.0)
         self.heal()
 
+    def waits(self) -> tuple[float, float]:
+        # a snapshot tells the newcomer, and its pieces may be lost
+        self.back_at.pop(self.newcomer.name, None)
+        return super().waits()
+
     def differs(self) -> str:
         alarmed = [node for node in self.left() if beyond.alarms(node.store.connection, node.store.state)]
         for node in alarmed:
