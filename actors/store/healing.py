@@ -76,6 +76,9 @@ def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -
     # randomness only where it is needed: this is asked every few seconds, and nearly always in vain
     healed = store.incarnations.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
     if healed.taken_out:
-        text = f"{origin}: {healed.taken_out} entries of the branch that was not kept were taken out"
-        ctx.log(WARNING, f"{text}, {sum(healed.lost.values())} keys have lost what it had put there")
+        ctx.log(
+            WARNING, f"{origin}: {healed.taken_out} entries of the branch that was not kept were taken out"
+        )
+    if healed.lost:
+        ctx.log(WARNING, f"{origin}: what it had put to {sum(healed.lost.values())} keys is kept nowhere")
     return healed.lost

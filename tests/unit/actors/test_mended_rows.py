@@ -19,12 +19,14 @@ from entgldb.actors.node.initial import InitialPeers
 from entgldb.actors.oplog import snapshots
 from entgldb.actors.oplog.walker import Listing, Walker
 from entgldb.actors.session import inbox, members, session
+from entgldb.actors.session.claims import Claims
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.tls import entrance, identity
 from entgldb.actors.tls.entrance import Entrance
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import COUNT_MAX, LINKS_MAX
+from tests.unit.actors.election import test_election
 from tests.unit.actors.gateway import test_gateway_link
 from tests.unit.actors.gateway.gateway_parts import CLOUD_ORIGIN
 from tests.unit.actors.host import test_host_wire
@@ -163,6 +165,15 @@ MUTANTS = {
         r"9007199254740992 == 4503599627370496",
         lambda patch, folder: test_members.test_nobody_makes_a_node_count_so_far_that_nobody_takes_its_rows(
             cloud=False
+        ),
+    ),
+    "P4 a claim outbids the greatest there may be": Mutant(
+        Claims,
+        "next_epoch",
+        lambda self: self.epoch_seen + 1,
+        r"== \['\w'\]",
+        lambda patch, folder: (
+            test_election.test_a_claim_of_the_highest_epoch_leaves_one_leader_and_further_elections()
         ),
     ),
     "P5 a cloud may have any name": Mutant(

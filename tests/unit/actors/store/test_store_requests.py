@@ -60,6 +60,7 @@ def test_a_healed_origin_that_wrote_remote_peers_is_told_to_the_node_at_once() -
     assert told(bench)[-1] == []
     # configuration of the branch that went is not kept as a version that lost
     assert bench.keeper.counts == {"filtered": 1}
+    assert f"{one.origin}: what it had put to 1 keys is kept nowhere" in bench.ctx.lines
 
 
 def test_a_cloud_node_decides_for_itself_and_writes_nothing_that_no_node_of_the_lan_could_apply() -> None:
