@@ -214,6 +214,9 @@ class KeyRing(Protocol):
     def vouch(self, key_id: str) -> str:
         """The signature of the CA of the key that counts, in hex, for the CA of one that is to follow it."""
 
+    def attested(self, author: Author) -> Author:
+        """An author by the word of the newest key that is held, and of the same kind."""
+
     def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
         """From an author to its attestation by a key that follows those that are held: None where it has
         that, or none of theirs."""

@@ -297,8 +297,8 @@ class Store(LogQueries):
         return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)
 
     def keep_authors(self, named: Sequence[Author]) -> None:
-        """Remember whose keys the logs that are known here are signed with."""
-        authors.remember(self.connection, named)
+        """Remember whose keys the logs that are known here are signed with; the attestations are checked."""
+        authors.remember(self.connection, named, checked=True)
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Remember who sent the rows from ``first_lsn`` on."""

@@ -100,7 +100,7 @@ class StoreKeeper(Behaviour):
         self.settings, self.store, self.secrets = settings, store, secrets
         self._queue: Queue = []
         self.hearers = Hearers()
-        self._intake = Intake(store, self.count)
+        self._intake = Intake(store, self.count, secrets.ring)
         self._timings = Timings()
         self.building = Building()
         self._own_last = 0

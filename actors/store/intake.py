@@ -6,14 +6,14 @@ of turn. Taking that batch would show an effect before its cause; so the session
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.ports import Store
+from entgldb.actors.ports import KeyRing, Store
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import Applied, Apply, SessionEnded
-from entgldb.messages.model import Vector
+from entgldb.messages.model import Author, Vector
 
 BROKEN = -1
 """Next batch of a round in which one was refused: none."""
@@ -22,16 +22,19 @@ BROKEN = -1
 class Intake:
     """Applies verified batches and remembers, per session, which comes next."""
 
-    def __init__(self, store: Store, count: Callable[[Reason, int], None]) -> None:
+    def __init__(
+        self, store: Store, count: Callable[[Reason, int], None], ring: KeyRing | None = None
+    ) -> None:
         self._store = store
         self._count = count
+        self._ring = ring
         self._next: dict[str, tuple[int, int]] = {}
 
     def take(self, batch: Apply, ctx: Context) -> Applied:
         """Apply one batch inside the running transaction."""
         if batch.supplied:
             self._store.applying.supply(batch.entries, ctx.now_ms())
-            self._store.keep_authors(batch.authors)
+            self._keep(batch.authors)
             return Applied(batch.session, batch.round, batch.batch, {})
         round_, expected = self._next.get(batch.session, (-1, 0))
         if batch.round > round_:
@@ -42,12 +45,19 @@ class Intake:
             return self.failed(batch, Reason.OUT_OF_ORDER.value)
         before = self._store.last_lsn()
         changes, refused = self._apply(batch, ctx)
-        self._store.keep_authors(batch.authors)
+        self._keep(batch.authors)
         if self._store.last_lsn() > before and batch.peer:
             self._store.note_arrival(before + 1, batch.peer, ctx.now_ms())
         refused = refused or batch.fault
         self._next[batch.session] = (batch.round, BROKEN if refused else expected + 1)
         return Applied(batch.session, batch.round, batch.batch, changes, refused)
+
+    def _keep(self, authors: Sequence[Author]) -> None:
+        """By the word of our own key, where we have one. Theirs may be by one of two that were made at once,
+        and a cloud that we pass the log on to knows the one that counts alone.
+        """
+        ring = self._ring
+        self._store.keep_authors(authors if ring is None else [ring.attested(author) for author in authors])
 
     def forget(self, ended: SessionEnded) -> None:
         """A session is over, or all of one owner are."""

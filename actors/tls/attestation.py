@@ -52,6 +52,11 @@ class CaOfCluster:
         statement = author_statement(name_of(keys), node_id, public_key, guest=guest)
         return ca_key_of(keys.keys[0]).sign(statement) + (GUEST_MARK if guest else b"")
 
+    def attested(self, author: Author) -> Author:
+        """An author by the word of this CA, as a member or a guest as before."""
+        word = self.attest(node_of(author.origin), author.public_key, guest=is_guest(author))
+        return Author(author.origin, author.public_key, word)
+
     def vouch(self, ca_key: bytes) -> bytes:
         """The CA's word that another one follows it."""
         keys = self._keys()
@@ -67,7 +72,7 @@ def renewal(held: ClusterKeys, key: Secret) -> Callable[[Author], bytes | None]:
     ca, witness = CaOfCluster(lambda: keys), CaWitness(lambda: dict.fromkeys(ca_keys(keys), keys.name))
 
     def renewed(author: Author) -> bytes | None:
-        now = ca.attest(node_of(author.origin), author.public_key, guest=is_guest(author))
+        now = ca.attested(author).attestation
         return None if now == author.attestation or not witness.attested(author) else now
 
     return renewed

@@ -133,6 +133,9 @@ class FileRing:
     def vouch(self, key_id: str) -> str:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
+    def attested(self, author: Author) -> Author:
+        return self._ca.attested(author)
+
     def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
         return renewal(self._file.keys, key)
 

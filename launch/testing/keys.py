@@ -110,5 +110,8 @@ class VirtualRing:
     def vouch(self, key_id: str) -> str:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
+    def attested(self, author: Author) -> Author:
+        return self._ca.attested(author)
+
     def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
         return renewal(keys_of(self._node), key)

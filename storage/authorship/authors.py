@@ -36,18 +36,21 @@ def read(connection: sqlite3.Connection, origin: Origin) -> Author | None:
     return None if row is None or row[0] is None else Author(origin, row[0], row[1] or b"")
 
 
-def remember(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
+def remember(connection: sqlite3.Connection, authors: Iterable[Author], *, checked: bool = False) -> None:
     """Remember the authors of origins that the file knows, unless it has an attestation of them already.
 
-    That of a member takes the place of that of a guest.
+    That of a member takes the place of that of a guest, and one that was ``checked`` that of its like.
     """
+
+    def stays(one: Author) -> int:
+        """What is there already stays up to this length."""
+        size = len(one.attestation)
+        return size - checked if size >= SIGNATURE_BYTES else 2 * SIGNATURE_BYTES
+
     connection.executemany(
         "UPDATE _entgldb_origins SET public_key = ?, attestation = ?"
-        " WHERE name = ? AND (ifnull(length(attestation), 0) = 0 OR length(attestation) > ? AND ? = ?)",
-        [
-            (one.public_key, one.attestation, one.origin, *(SIGNATURE_BYTES,) * 2, len(one.attestation))
-            for one in authors
-        ],
+        " WHERE name = ? AND (ifnull(length(attestation), 0) = 0 OR length(attestation) > ?)",
+        [(one.public_key, one.attestation, one.origin, stays(one)) for one in authors],
     )
 
 

@@ -12,7 +12,7 @@ from entgldb.messages.limits import BODY_BYTES_MAX, SIGNED_BYTES_MAX
 from entgldb.messages.model import Author, Entry, node_of
 from entgldb.storage.authorship.authors import no_attestation
 from entgldb.storage.authorship.keys import is_signed
-from entgldb.storage.rules.authorship import author_statement, fits, head_statement
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, fits, head_statement
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
 from tests.support.keys import attests, ca_key_of, cluster
@@ -129,6 +129,22 @@ def test_an_attestation_that_is_there_stays() -> None:
         b.keep_authors([author])
         b.keep_authors([Author(a.origin, author.public_key, b"another")])
     assert b.author(a.origin) == author
+
+
+def test_one_that_was_checked_takes_the_place_of_one_of_its_kind_or_of_a_guest() -> None:
+    a, b = made("a"), made("b")
+    with a.group():
+        put(a, 1)
+    author = a.author(a.origin)
+    assert author is not None
+    guest, other, member = (
+        Author(a.origin, author.public_key, word) for word in (b"g" * 64 + GUEST_MARK, b"o" * 64, b"m" * 64)
+    )
+    with b.group():
+        b.apply(entries(a), NOW)
+        for named, stays in ((guest, guest), (other, other), (guest, other), (member, member)):
+            b.keep_authors([named])
+            assert b.author(a.origin) == stays
 
 
 def test_what_is_held_keeps_its_signature() -> None:
