@@ -39,7 +39,7 @@ def expire(transaction: Transaction, now_ms: int) -> int:
     state, connection = transaction.state, transaction.connection
     batch = Batch(connection, state)
     state.time_ms = max(state.time_ms, now_ms)
-    others = members.clocks_shown(connection, state.own, state.lived_ms)
+    others = members.clocks_shown(connection, state)
     state.time_ms = clock.known_ms(state.time_ms, [state.time_ms, *others])
     if not 0 < state.soonest_ms <= state.time_ms:
         return 0

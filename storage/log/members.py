@@ -13,6 +13,7 @@ from entgldb.messages.model import Origin, node_of
 from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import any_log
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
 
@@ -73,21 +74,22 @@ def _row(
     )
 
 
-def clocks_shown(connection: sqlite3.Connection, own: Origin, lived_ms: int) -> list[int]:
-    """The latest time that the clock of each other node has shown, of those heard of lately."""
+def clocks_shown(connection: sqlite3.Connection, state: State) -> list[int]:
+    """The latest time that the clock of each other node has shown, of those heard of lately that are not
+    expelled."""
     rows = connection.execute(
         "SELECT origin, shown_ms FROM _entgldb_members"
         " WHERE shown_ms > 0 AND lived_ms >= ? ORDER BY lived_ms",
-        (lived_ms - VOICE_MS,),
+        (state.lived_ms - VOICE_MS,),
     )
     latest = {node_of(origin): shown_ms for origin, shown_ms in rows}
-    latest.pop(node_of(own), None)
-    return list(latest.values())
+    latest.pop(node_of(state.own), None)
+    return [shown_ms for name, shown_ms in latest.items() if any_log(name) not in state.ended]
 
 
 def known_ms(connection: sqlite3.Connection, state: State, now_ms: int) -> int:
     """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
-    others = clocks_shown(connection, state.own, state.lived_ms)
+    others = clocks_shown(connection, state)
     return clock.known_ms(now_ms, [state.shown_ms, *others] if state.shown_ms else others)
 
 

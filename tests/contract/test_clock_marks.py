@@ -8,9 +8,10 @@ import pytest
 
 from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.model import Entry, Version
+from entgldb.messages.model import EXPELLED, Entry, Version
 from entgldb.messages.wire import Member
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import any_log, ending
 from entgldb.storage.rules.header import PUT, Header, decode, digest, encode
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
@@ -254,3 +255,13 @@ def test_a_clock_that_has_shown_nothing_gets_no_voice_by_what_it_takes(bench: Be
     hear(b, a=NOW + MONTH)
     assert bench.apply(b, log).changes == a.vector()
     assert b.shown_ms() == 0
+
+
+def test_a_node_that_was_expelled_has_no_voice_about_the_time(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    b.live(0.0, NOW)
+    hear(b, a=NOW + MONTH, c=NOW + MONTH)
+    assert b.known_ms(NOW) == NOW + MONTH
+    bench.put(b, Write(EXPELLED, ending(any_log("c"), 0), b"{}"), now=NOW, system=True)
+    assert b.known_ms(NOW) == NOW
+    assert bench.apply(b, bench.put(a, doc("k"), now=NOW + MONTH)).counts == {"held-clock": 1}

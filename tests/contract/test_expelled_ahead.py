@@ -8,8 +8,10 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.messages.client import Write
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import EXPELLED, Entry
+from entgldb.messages.wire import Member
 from entgldb.storage.authorship.authors import trust
 from entgldb.storage.log import held
 from entgldb.storage.log.apply import Applier
@@ -98,3 +100,21 @@ def test_once_a_word_is_let_in_that_was_not_heard_nothing_of_the_one_that_is_out
         None,
         False,
     )
+
+
+def test_what_an_expelled_node_alone_has_taken_keeps_nobody_from_going_back(bench: Bench) -> None:
+    a, gone, other = bench.make("a"), bench.make("gone"), bench.make("other")
+    bench.apply(other, bench.put(a, doc("k")))
+    bench.apply(gone, entries(a))
+    ahead = bench.put(a, doc("k", b'{"v":2}'), now=AHEAD)
+    bench.apply(gone, ahead, now=AHEAD)
+    said = Member(gone.origin, 1, NOW, {a.origin: 2})
+    with a.group():
+        a.remember_members([said], NOW, cloud=False)
+    with pytest.raises(InvalidError, match="others have taken"), a.group():
+        a.reset_clock(bench.request(), b"e" * 32, NOW)
+    bench.apply(a, expels(bench, other, gone, NOW))
+    with a.group():
+        assert a.reset_clock(bench.request(), b"e" * 32, NOW).written == 1
+    bench.apply(other, entries(a))
+    assert (other.vector(), other.get("users", "k")) == (a.vector(), b'{"v":2}')
