@@ -43,7 +43,7 @@ def remember(connection: sqlite3.Connection, authors: Iterable[Author], *, check
     """
 
     def stays(one: Author) -> int:
-        """What is there already stays up to this length."""
+        """An attestation that is there already stays up to this length."""
         size = len(one.attestation)
         return size - checked if size >= SIGNATURE_BYTES else 2 * SIGNATURE_BYTES
 

@@ -19,8 +19,8 @@ from entgldb.actors.store.members.nodes import Writer
 from entgldb.actors.store.remote_peers import document
 from entgldb.messages import client
 from entgldb.messages.administration import Event, Happened, RotateKey
-from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError
-from entgldb.messages.limits import MEMBERS_MAX
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError
+from entgldb.messages.limits import DRIFT_MS_MAX, MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf, TendKey
 from entgldb.messages.model import KEYS, NODES, REMOTE_PEERS, node_of
 from entgldb.messages.remote_peers import RemotePeer, read_peer
@@ -40,15 +40,26 @@ BOX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
-    """Make a new key for everybody who is a member now. Raises NotAllowedError."""
+    """Make a new key for everybody who is a member now. Raises NotAllowedError, EntglError ``clock``."""
     ring = keeper.secrets.ring
     if ring is None:
         raise NotAllowedError("no cluster key is used here", hint="ask a node of the LAN that runs")
+    if runs_ahead(keeper.store, ctx):
+        raise EntglError(
+            "the stamps of this node run ahead: the others would hold a new key until time has caught up",
+            code=ErrorCode.CLOCK,
+            hint="ask another node; or once this clock is right, entgldb clock --reset",
+        )
     if not chain_here(keeper.store, ring):
         raise NotAllowedError(
             "this node does not know the members yet", hint="wait until it is linked, or ask another node"
         )
     return keeper.write(message.request, new_key(keeper, ctx), ctx, system=True)
+
+
+def runs_ahead(store: Store, ctx: Context) -> bool:
+    """Whether the others hold what this node writes."""
+    return store.high_mark_ms() - store.known_ms(ctx.now_ms()) > DRIFT_MS_MAX
 
 
 def chain_here(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
@@ -64,11 +75,12 @@ def chain_here(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
 def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Write, ...]:
     """The writes that give each member a new key; ``without``: a node that gets none.
 
-    No writes where this node does not know yet how the key that it holds was made.
+    No writes where this node does not know yet how the key that it holds was made, or where others would hold
+    them: whoever joined by another key meanwhile would have none that counts when that time has come.
     """
     ring, store = keeper.secrets.ring, keeper.store
     before = () if ring is None else chain_here(store, ring)
-    if ring is None or not before:
+    if ring is None or not before or runs_ahead(store, ctx):
         return ()
     own = node_of(store.origin)
     key_id, key = ring.new()
@@ -151,7 +163,7 @@ class Keys:
         rotation, out = store.rotation(), store.expelled()
         key_id = "" if rotation is None else rotation.key_id
         sealed_before = [peer.node_id for peer in stale(keeper)]
-        another = wanting(store, ring) and bool(chain_here(store, ring))
+        another = wanting(store, ring) and bool(chain_here(store, ring)) and not runs_ahead(store, ctx)
         seen = key_id, out, sealed_before, another
         if seen == self._seen or not (sealed_before or another):
             return

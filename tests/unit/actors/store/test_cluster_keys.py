@@ -24,6 +24,7 @@ from entgldb.messages.wire import Member
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, cas_in, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
+from entgldb.storage.rules.clock import from_ms
 from entgldb.storage.rules.ended import any_log, ending
 from entgldb.storage.rules.members import pinned_key
 from entgldb.storage.store import Store
@@ -146,6 +147,26 @@ def test_the_one_that_is_expelled_gets_no_key_in_the_same_transaction() -> None:
     assert sorted(rotation.sealed) == ["n1", "n3"]
     assert rig.ring.held()[0] == rotation.key_id
     assert len(done.written) == 2, "who is out, and the key"
+
+
+def test_no_key_is_made_that_others_would_hold() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("x")
+    rig.store.state.clock = from_ms(NOW + 3_600_000)
+    (refused,) = rig.ask(RotateKey(rig.request()))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.definite) == ("clock", True)
+    (done,) = rig.ask(ExpelNode(rig.request(), "x"))
+    assert isinstance(done, CommitDone)
+    rig.ctx.run(2 * TEND_SECONDS)
+    assert (rig.store.expelled(), rig.store.rotation()) == ({"x"}, None)
+    rig.ctx.run(3_600.0)
+    rig.ask(NoteSelf())
+    rig.ctx.run(TEND_SECONDS)
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert sorted(rotation.sealed) == ["n1", "n2"]
 
 
 def test_only_the_newest_keys_are_kept_and_the_chain_of_cas_has_a_limit() -> None:
