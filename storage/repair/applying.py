@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
-from entgldb.messages.errors import Reason
+from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.model import EXPELLED, Entry, Origin, Version
 from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.keys import is_signed
@@ -21,6 +22,8 @@ from entgldb.storage.repair import healing
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.ended import ending, signature_in
+from entgldb.storage.rules.header import MERGE, body_text, decode
+from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.rules.results import Outcome
 
 _T = TypeVar("_T")
@@ -32,6 +35,9 @@ class Applying:
     def __init__(self, transaction: Transaction, kind: type[Applier] = Applier) -> None:
         self.kind = kind
         self.strangers = Strangers()
+        self.proofs = dict[str, str]()
+        """Key of a word that the last batch with any brought -> the signature in it, in hex: the log of its
+        writer may end before it in the same batch, and what it proves has to be said again."""
         self._transaction = transaction
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
@@ -48,6 +54,8 @@ class Applying:
         if not state.ended:
             return outcome
         heard = state.uncut
+        if heard:
+            self.proofs = dict(_proofs(entries))
         cut = self.cut_ended() if heard else {}
         # the word may come behind what it proves, and bring the proof
         self._sign_ends(state.origins if heard else outcome.changes)
@@ -144,3 +152,14 @@ class Applying:
         except CannotApply:
             with self._transaction.savepoint():
                 return work(True)
+
+
+def _proofs(entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        with suppress(EntglError):  # a member may write what it likes
+            header = decode(entry.header)
+            if header.collection == EXPELLED and header.op == MERGE and entry.body:
+                stamp = (header.hlc, header.origin)
+                merging = read_merging(body_text(header, entry.body), stamp)
+                if proof := signature_in(healing.own_fields(merging, stamp) or ""):
+                    yield header.key, proof.hex()

@@ -259,7 +259,7 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
         body = batch.text(place)
         if body is not None and len(body.encode()) > BODY_BYTES_MAX:
             # larger than anybody can take as a put: the branch's own fields, without what others wrote
-            body = _own_fields(said, stamps[0])
+            body = own_fields(said, stamps[0])
     for stamp in stamps:
         execute(
             "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
@@ -285,11 +285,12 @@ def _keep_waiting(batch: Batch, header: Header, body: str | bytes | None) -> Non
         return
     if header.op == MERGE and text is not None:
         stamp = (header.hlc, header.origin)
-        text = _own_fields(read_merging(text, stamp), stamp)
+        text = own_fields(read_merging(text, stamp), stamp)
     _keep(batch, header, text)
 
 
-def _own_fields(said: Merging, stamp: Stamp) -> str | None:
+def own_fields(said: Merging, stamp: Stamp) -> str | None:
+    """The document that a merge has made where nothing else was; None: it deletes."""
     # elements of which it changed a field show with that alone
     return text_of(render(settle(plant(said.change, stamp)), partial=True))
 

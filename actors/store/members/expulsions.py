@@ -89,7 +89,9 @@ def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write
         body = said_in(keeper.store.get(EXPELLED, key))
         # a member could fill a document with names, so that no word of another has room
         body["Said"] = {**dict(sorted(body["Said"].items())[:MEMBERS_MAX]), own: now_ms}
-        end = read_ending(key)
+        end, proofs = read_ending(key), keeper.store.applying.proofs
+        if key in proofs:
+            body.setdefault("Signature", proofs[key])
         last = keeper.store.entries([end]) if end is not None and "Signature" not in body else []
         if last and last[0].signature is not None:
             body["Signature"] = last[0].signature.hex()

@@ -109,6 +109,25 @@ def test_a_document_that_a_member_has_filled_keeps_nothing_out_and_is_emptied() 
     assert (sorted(found), sorted(found["Said"])) == (["Said"], ["n1", "n3"])
 
 
+def test_a_proof_that_is_taken_out_in_the_batch_that_brought_it_is_said_again() -> None:
+    """Two expel each other, and the word of one stands behind the end that the other has said."""
+    bench = Bench()
+    judge, other = Store.memory("n3", bytes(32), NOW), Store.memory("n4", b"4" * 32, NOW)
+    key, proof = ending(OTHER, 7), "ab" * 64
+    said = f'{{"Said": {{"n3": 5}}, "Signature": "{proof}"}}'.encode()
+    for store, writes in (
+        (judge, [Write(EXPELLED, one, said) for one in (key, ending(any_log("n2"), 0))]),
+        (other, [write(ending(any_log("n3"), 0))]),
+    ):
+        with store.group():
+            store.write(bench.request(), writes, NOW, system=True)
+    sent = tuple(Entry(row.header, row.body) for store in (judge, other) for row in store.rows(1, 9))
+    bench.ask(Apply("sync", "s", 1, 0, sent, cloud=False, peer="n5"))
+    assert judge.origin not in bench.store.vector()
+    assert bench.store.expelled() == {"n2", "n3"}
+    assert said_in(bench.store.get(EXPELLED, key)) == {"Said": {"n1": NOW}, "Signature": proof}
+
+
 def test_no_number_of_expulsions_of_nodes_that_nobody_knows_keeps_another_from_being_expelled() -> None:
     bench = Bench()
     with bench.store.group():
