@@ -9,29 +9,40 @@ needed, and goes in that round trip, in order; at a savepoint none waits.
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import psycopg
 
 from entgldb.messages.errors import EntglError, ErrorCode, UnavailableError
 from entgldb.storage.file.faults import DatabaseFault
-from entgldb.storage.postgres.server import MERGE_S, SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
-from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
+from entgldb.storage.postgres.merging.staged import Staged
+from entgldb.storage.postgres.schema import NOTES
+from entgldb.storage.postgres.server import (
+    SET_TO_READ,
+    SET_TO_WRITE,
+    Line,
+    PostgresFault,
+    Server,
+    refusals,
+)
+from entgldb.storage.postgres.tables import on_postgres, on_side
 from entgldb.storage.postgres.translate import Rows, Translated, of_any, translate
-from entgldb.storage.postgres.values import Array, Cursor, as_stored, given_to, stored, stored_as_bytes
+from entgldb.storage.postgres.values import Array, Cursor, Waiting, arrays_of, as_stored, given_to
+from entgldb.storage.snapshot.shadow import Shadow
 
-_LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 AND state = 'active' FOR UPDATE"
+_LOCK: Final = (
+    "SELECT version, side, noted FROM entgldb_tenants WHERE tenant = $1 AND state = 'active' FOR UPDATE"
+)
 """So a process that has not heard yet that a tenant is shut cannot write it any more."""
 _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
 _RANDOM_BITS: Final = 20
 """Of a version: no two that follow the same one are alike, as after a copy was put back."""
-_LONG: Final = f"SELECT set_config('statement_timeout', '{MERGE_S}s', true)"
-_NO_LOOPS: Final = "SELECT set_config('enable_nestloop', 'off', true)"
+_NOTE: Final = f"SELECT set_config('{NOTES}', $1, true)"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 PAGE_ROWS: Final = 1_000
@@ -51,17 +62,6 @@ class ReplacedError(UnavailableError, DatabaseFault):
     """PostgreSQL was restored or failed over: a tenant has to be opened anew, as all memory of it is void."""
 
 
-class _Waiting(NamedTuple):
-    """A statement that changes rows and was not sent yet."""
-
-    sql: str
-    given: Sequence[Any]
-    numbers: bool = False
-    counts: bool = True
-    """Whether its rows have still to be counted."""
-    cursor: Cursor | None = None
-
-
 class Connection:
     """One tenant's."""
 
@@ -71,12 +71,14 @@ class Connection:
         self._alone_there = alone
         self.tenant = tenant
         self._changes = 0
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._waiting_bytes = 0
         self.seen: int | None = None
         """The version of the tenant's row when this connection last saw it; None: nothing is known of it."""
         self.begun: Callable[[], None] = lambda: None
         """Called in a group that meets a row which is not as this connection saw it last."""
+        self.shadow: Callable[[], Shadow] | None = None
+        """Makes that of a merge in steps."""
         self._held: Line | None = None
         self._version: int | None = None
         """Of the row that is locked; None while none is."""
@@ -87,7 +89,13 @@ class Connection:
         """Whether ``begun`` was called in the group that runs."""
         self._ahead: dict[tuple[str, tuple[Any, ...]], Cursor] = {}
         """Answers to what will be asked."""
-        self._staged: sqlite3.Connection | None = None
+        self.staged: Staged | None = None
+        self._has_staged = False
+        """Whether rows of it were brought into the group that runs."""
+        self._side = 0
+        """The tables of documents that the tenant shows, as this connection saw last."""
+        self._other = False
+        """Whether the names of documents mean the other side."""
         self._identity: str | None = None
         """That of the server at the first transaction."""
 
@@ -115,38 +123,41 @@ class Connection:
         """Raises PostgresFault, or EntglError ``unsupported``."""
         if self._traced is not None:
             self._traced(sql)
+        if self.staged is not None and "staged." in sql:
+            if self.staged.answers(sql):
+                return self.staged.ask(sql, parameters)
+            if self._held is not None and not self._has_staged:
+                self._has_staged = True
+                self.staged.bring(self._held, self.say, self.executemany, self.tenant)
         special = _SPECIAL.get(sql.split(" ", 1)[0])
         if special is not None:
             return special(self, sql, parameters)
         if self._ahead and (sql, tuple(parameters)) in self._ahead:
             return self._ahead.pop((sql, tuple(parameters)))
-        if self._staged is not None and self._held is None and "staged." in sql:
-            return Cursor(self._staged.execute(sql.replace("staged.", "main.")).fetchall())
-        known = translate(sql)
+        known = self._translated(sql)
         given = [self.tenant, *given_to(known, parameters)]
         if self._held is None:
             if known.changes:
                 with self._alone():
                     return self.execute(sql, parameters)
-            with refusals():
-                return self._read(known, given)
+            return self._read(partial(translate, sql), given)
         if self._version is None:
             return Cursor(self._streamed(self._held, known, given))
         if known.returns:
             return self._result(known, self._ask((known.sql, given))[-1])
         cursor = Cursor(settle=self._ask)
-        self._later(_Waiting(known.sql, given, known.numbers, cursor=cursor))
+        self._later(Waiting(known.sql, given, known.numbers, cursor=cursor))
         return cursor
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> Cursor:
         """As ``execute`` for each of the rows; many go in one statement where that does the same."""
-        known = translate(sql)
         if self._held is None:
             with self._alone():
                 return self.executemany(sql, rows)
+        known = self._translated(sql)
         if known.rows is None:
             for row in rows:
-                self._later(_Waiting(known.sql, [self.tenant, *given_to(known, row)]))
+                self._later(Waiting(known.sql, [self.tenant, *given_to(known, row)]))
             return Cursor()
         every = [*rows]
         for start in range(0, len(every), ARRAY_ROWS):
@@ -155,11 +166,10 @@ class Connection:
 
     def execute_any(self, sql: str, parameters: Sequence[Any], texts: Sequence[str]) -> Cursor:
         """As ``execute`` of a statement which reads and ends by ``IN (?)``, for any of many texts."""
-        known = of_any(sql)
+        known = of_any(sql, self._side ^ self._other)
         given = [self.tenant, *parameters, Array.of("TEXT", texts)]
         if self._held is None:
-            with refusals():
-                return self._read(known, given)
+            return self._read(partial(of_any, sql), given)
         return self._result(known, self._ask((known.sql, given))[-1])
 
     @contextmanager
@@ -168,7 +178,7 @@ class Connection:
 
         They are carried out now; nothing must be written before they are asked.
         """
-        known = [translate(sql) for sql, _ in reads]
+        known = [self._translated(sql) for sql, _ in reads]
         found = self._ask(
             *((one.sql, [self.tenant, *given]) for one, (_, given) in zip(known, reads, strict=True))
         )
@@ -195,6 +205,24 @@ class Connection:
                 self._version = None
             self.seen = None if row is None else row[0]
 
+    def say(self, sql: str, *given: Any) -> None:
+        """Within a group: a statement of PostgreSQL's own, which changes no rows that anybody sees."""
+        self._later(Waiting(sql, given, counts=False))
+
+    def ask(self, sql: str, *given: Any) -> list[tuple[Any, ...]]:
+        """The same, of one that gives rows."""
+        return self._ask((on_side(sql, self._side ^ self._other), given))[-1].fetchall()
+
+    def enter(self, *, other: bool) -> None:
+        """From here on the names of documents mean the other side, of which nothing is noted, or, while
+        it is noted of which keys anything changes, that which the tenant shows."""
+        self._other = other
+        self.say(_NOTE, "0" if other else "1")
+
+    def stay(self) -> None:
+        """The other side is what the tenant shows from now on."""
+        self._side, self._other = 1 - self._side, False
+
     def close(self) -> None:
         """Roll back what is open. The server's connections stay."""
         if self._held is not None:
@@ -209,20 +237,13 @@ class Connection:
         if how.key:
             # the last of several rows of one key is what would stand
             rows = list(dict(zip(map(itemgetter(*how.key), rows), rows, strict=True)).values())
-        arrays = []
-        for place, kind in how.columns:
-            column = [row[place] for row in rows]
-            if place in known.texts:
-                column = [*map(stored, column)]
-            elif place in known.blobs:
-                column = [*map(stored_as_bytes, column)]
-            arrays.append(Array.of(kind, column))
+        arrays = arrays_of(known, how, rows)
         if how.writes_each:
             self._changes += len(rows)
-        waiting = _Waiting(how.sql, [self.tenant, *arrays], counts=not how.writes_each)
+        waiting = Waiting(how.sql, [self.tenant, *arrays], counts=not how.writes_each)
         self._later(waiting, sum(map(len, arrays)))
 
-    def _later(self, one: _Waiting, size: int = _ROW_BYTES) -> None:
+    def _later(self, one: Waiting, size: int = _ROW_BYTES) -> None:
         """Have a statement wait for the next round trip."""
         self._waiting.append(one)
         self._waiting_bytes += size
@@ -251,17 +272,30 @@ class Connection:
                 one.cursor.tell(found.rowcount, row[0] if row else None)
         return asked
 
-    def _read(self, known: Translated, given: list[Any]) -> Cursor:
-        """A transaction of one statement, in one round trip."""
+    def _translated(self, sql: str) -> Translated:
+        return translate(sql, self._side ^ self._other)
+
+    def _read(self, made: Callable[[int], Translated], given: list[Any]) -> Cursor:
+        """A transaction of one statement, in one round trip; another where the tenant has changed sides."""
+        while True:
+            known = made(self._side)
+            with refusals():
+                shown, found = self._read_once(known.sql, given)
+            if shown in (self._side, None):
+                return self._result(known, found)
+            self._side = shown
+
+    def _read_once(self, sql: str, given: list[Any]) -> tuple[int | None, psycopg.Cursor[Any]]:
+        """The side that the tenant shows, if there is one, and what a statement gives at the same moment."""
         held = self._lease()
         try:
             self.server.trips += 1
             with held.pipeline():
-                held.execute("BEGIN READ ONLY")
-                held.execute(SET, [self.tenant])
-                found = held.execute(known.sql, given)
+                held.execute(_READ)
+                told = held.execute(SET_TO_READ, [self.tenant])
+                found = held.execute(sql, given)
                 held.execute("COMMIT")
-            return self._result(known, found)
+            return _side(told), found
         except psycopg.Error:
             held.close()
             raise
@@ -306,15 +340,17 @@ class Connection:
                 self.server.trips += 1
                 with held.pipeline():
                     held.execute(_WRITE if writes else _READ)
-                    held.execute(SET_TO_WRITE if writes else SET, [self.tenant])
-                    found = held.execute(_LOCK, [self.tenant]) if writes else None
-                row = None if found is None else found.fetchone()
+                    found = held.execute(SET_TO_WRITE if writes else SET_TO_READ, [self.tenant])
+                    found = held.execute(_LOCK, [self.tenant]) if writes else found
+                row = found.fetchone() if writes else None
         except BaseException:
             held.close()
             self.server.give_back(held)
             raise
-        self._held = held
+        self._held, self._other = held, False
+        self._has_staged = False
         if not writes:
+            self._side = _side(found) or 0
             return Cursor()
         if row is None:
             self._rollback()
@@ -323,8 +359,9 @@ class Connection:
         if self.server.went_back(self.tenant, row[0]):
             self._rollback()
             raise ReplacedError(f"tenant {self.tenant} is older on PostgreSQL than it was")
-        if self._staged is not None:
-            self._take_staged()
+        _, self._side, noted = row
+        if noted:
+            self.enter(other=False)
         self._read_anew = self.seen != self._version
         if self._read_anew:
             self.seen = self._version
@@ -333,8 +370,8 @@ class Connection:
 
     def _commit(self, _sql: str, _: object) -> Cursor:
         version = self._version
-        if version is not None and self._staged is not None:
-            self._forget_staged()
+        if self._has_staged and self.staged is not None:
+            self.staged.forget(self.say, self.tenant)
         new = 0 if version is None else _next(version)
         # it may be in the database although it fails
         before, self.seen = self.seen, None
@@ -389,7 +426,7 @@ class Connection:
     def _let_go(self) -> None:
         held, self._held, self._version = self._held, None, None
         assert held is not None
-        if self._staged is not None:
+        if self._has_staged:
             # plans made with ``_NO_LOOPS`` would be kept for statements of other groups, and its patience
             held.close()
         self.server.give_back(held)
@@ -402,7 +439,8 @@ class Connection:
 
     def _create(self, sql: str, _: object) -> Cursor:
         if sql.startswith("CREATE TEMP TABLE "):
-            return self._empty(on_postgres(sql.split(" ")[3], "temp"))
+            self.say(f"DELETE FROM {on_postgres(sql.split(' ')[3], 'temp')} WHERE tenant = $1", self.tenant)  # noqa: S608 -- of ours
+            return Cursor()
         return self._nothing(sql, ())
 
     def _nothing(self, sql: str, _: object) -> Cursor:
@@ -412,48 +450,18 @@ class Connection:
 
     def _empty(self, table: str) -> Cursor:
         sql = f"DELETE FROM {table} WHERE tenant = $1"  # noqa: S608 -- of ours
-        self._later(_Waiting(sql, [self.tenant], counts=False))
+        self._later(Waiting(sql, [self.tenant], counts=False))
         return Cursor()
 
     def _attach(self, _sql: str, parameters: Sequence[str]) -> Cursor:
-        self._staged = sqlite3.connect(parameters[0], uri=True, isolation_level=None)
+        self.staged = Staged(parameters[0])
         return Cursor()
 
     def _detach(self, _sql: str = "", _: object = ()) -> Cursor:
-        if self._staged is not None:
-            self._staged.close()
-            self._staged = None
+        if self.staged is not None:
+            self.staged.close()
+            self.staged = None
         return Cursor()
-
-    def _take_staged(self) -> None:
-        """Bring a staged snapshot into the group that merges it."""
-        assert self._staged is not None
-        assert self._held is not None
-        self._held.longer_s = MERGE_S
-        self._later(_Waiting(_LONG, (), counts=False))
-        self._forget_staged()
-        for name in STAGED_READ:
-            table = tables()[on_postgres(name, "staged")]
-            columns = ", ".join(table.columns)
-            marks = ", ".join("?" * len(table.columns))
-            read_all = f"SELECT {columns} FROM {name}"  # noqa: S608 -- of ours
-            write = f"INSERT INTO staged.{name} ({columns}) VALUES ({marks})"  # noqa: S608 -- of ours
-            with closing(self._staged.execute(read_all)) as rows:
-                while page := rows.fetchmany(ARRAY_ROWS):
-                    self.executemany(write, page)
-        self._join_by_hash()
-
-    def _join_by_hash(self) -> None:
-        """They are rows of this very transaction, of which there are no statistics: PostgreSQL's planner
-        would join each with all others. ANALYZE would have other tenants wait: it holds a lock of the table.
-        CockroachDB has no such setting."""
-        assert self._held is not None
-        if self._held.info.parameter_status("crdb_version") is None:
-            self._later(_Waiting(_NO_LOOPS, (), counts=False))
-
-    def _forget_staged(self) -> None:
-        for name in STAGED_READ:
-            self._empty(on_postgres(name, "staged"))
 
 
 _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
@@ -469,6 +477,13 @@ _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
     "ATTACH": Connection._attach,
     "DETACH": Connection._detach,
 }
+
+
+def _side(found: psycopg.Cursor[Any]) -> int | None:
+    """That which the tenant shows; None where there is no such tenant."""
+    row = found.fetchone()
+    side: int | None = None if row is None else row[-1]
+    return side
 
 
 def _check_committed(found: psycopg.Cursor[Any]) -> None:

@@ -5,11 +5,13 @@ A database is made in format 1, and every other format of the one before it by o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from entgldb.messages.errors import ConfigError
 from entgldb.storage.postgres.server import SETTING, PostgresFault, Server
-from entgldb.storage.postgres.tables import TENANT, tables
+from entgldb.storage.postgres.tables import SIDED, TENANT, on_side, tables
+from entgldb.storage.snapshot.shadow import WATCHED
 
 STEPS: Final[tuple[str, ...]] = ()
 """The first makes format 2 of format 1, and so on: statements with ``;`` between them. A released one is
@@ -38,9 +40,12 @@ _TENANTS: Final = (
     " issuer TEXT NOT NULL DEFAULT '', state TEXT NOT NULL DEFAULT 'active',"
     " since_ms BIGINT NOT NULL DEFAULT 0, documents BIGINT NOT NULL DEFAULT 0,"
     " bytes BIGINT NOT NULL DEFAULT 0, writes BIGINT NOT NULL DEFAULT 0, links BIGINT NOT NULL DEFAULT 0,"
-    " origins BIGINT NOT NULL DEFAULT 0)"
+    " origins BIGINT NOT NULL DEFAULT 0, side BIGINT NOT NULL DEFAULT 0, noted BIGINT NOT NULL DEFAULT 0)"
 )
-"""The row that a group of writes locks; it is also the tenant's row in the catalogue of all processes."""
+"""The row that a group of writes locks; it is also the tenant's row in the catalogue of all processes.
+
+``side``: the tables of documents that the tenant shows. ``noted``: whether it is noted of which keys anything
+changes."""
 _PROCESSES: Final = (
     "CREATE TABLE entgldb_processes (process TEXT PRIMARY KEY, seen_ms BIGINT NOT NULL, links TEXT NOT NULL)"
 )
@@ -48,13 +53,35 @@ _PROCESSES: Final = (
 _NAMES: Final = "CREATE POLICY entgldb_names ON entgldb_tenants FOR SELECT USING (true)"
 """A process looks at the rows of all its tenants at once: a name is there, and no document."""
 _MINE: Final = f"tenant = current_setting('{SETTING}', true)"
-PARTED: Final = ("entgldb_oplog", "entgldb_documents")
+PARTED: Final = ("entgldb_oplog", "entgldb_documents_a", "entgldb_documents_b")
 """The tables that grow with what is written."""
 PARTS: Final = 16
 """Of each of them, by a hash of the tenant: VACUUM, and each index, has to do with a part of the rows."""
 _OTHERS: Final = ("CockroachDB", "-YB-")
 """In their ``version()``: they spread the rows of every table by themselves, as Citus does."""
 _CITUS: Final = "SELECT 1 FROM pg_extension WHERE extname = 'citus'"
+_SHOWN: Final = (
+    "CREATE VIEW {name} AS SELECT d.* FROM {one} d JOIN entgldb_tenants t ON t.tenant = d.tenant"
+    " WHERE t.side = 0 UNION ALL SELECT d.* FROM {two} d JOIN entgldb_tenants t ON t.tenant = d.tenant"
+    " WHERE t.side = 1"
+)
+"""For people: no statement of ours reads it."""
+NOTES: Final = "entgldb.noted"
+"""Set to ``1`` in a transaction whose changes are noted: see ``merging/sides.py``."""
+_NOTE: Final = (
+    "CREATE FUNCTION entgldb_touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF TG_OP = 'DELETE' THEN"
+    " INSERT INTO entgldb_next_touched (tenant, collection, key) VALUES (OLD.tenant, OLD.collection, OLD.key)"
+    " ON CONFLICT DO NOTHING; ELSE"
+    " INSERT INTO entgldb_next_touched (tenant, collection, key) VALUES (NEW.tenant, NEW.collection, NEW.key)"
+    " ON CONFLICT DO NOTHING; END IF; RETURN NULL; END $$"
+)
+_TRIGGER: Final = (
+    "CREATE TRIGGER entgldb_touch AFTER {events} ON {name} FOR EACH ROW"
+    f" WHEN (current_setting('{NOTES}', true) = '1') EXECUTE FUNCTION entgldb_touch()"
+)
+_TRIGGERS: Final = (
+    "SELECT 1 FROM pg_trigger WHERE tgname = 'entgldb_touch' AND tgrelid = 'entgldb_oplog'::regclass"
+)
 _C: Final = 'TEXT COLLATE "C"'
 """Byte by byte, as SQLite orders text; CockroachDB orders all text so by itself."""
 
@@ -78,6 +105,7 @@ def prepare(server: Server) -> None:
                 raise
     if not server.whole:
         _check_parts(server)
+        server.notes = bool(server.alone(_TRIGGERS))
         server.whole = True
 
 
@@ -101,10 +129,12 @@ def is_newer(version: int) -> bool:
 
 
 def statements(*, collate: bool, parted: bool) -> list[str]:
-    """All of what makes the tables, in format 1."""
-    made, names = [_TENANTS], ["entgldb_tenants", *tables()]
-    for name, table in tables().items():
-        first, *others = table.ddl
+    """All of what makes the tables, in format 1. ``parted``: for PostgreSQL itself, with triggers."""
+    made, names = [_TENANTS], ["entgldb_tenants"]
+    for called, table in tables().items():
+        name = on_side(called, 0)
+        first, *others = (on_side(one, 0) for one in table.ddl)
+        names.append(name)
         if parted and name in PARTED:
             parts = [f"{name}_{number}" for number in range(PARTS)]
             first += f" PARTITION BY HASH ({TENANT})"
@@ -123,9 +153,23 @@ def statements(*, collate: bool, parted: bool) -> list[str]:
             f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
             f"CREATE POLICY entgldb ON {name} USING ({_MINE}) WITH CHECK ({_MINE})",
         ]
+    made += [
+        _SHOWN.format(name=name, one=on_side(name, 0), two=on_side(name, 1))
+        for name in (f"entgldb_{one}" for one in SIDED)
+    ]
+    if parted:
+        made += [_NOTE, *_triggers()]
     made += [_NAMES, _PROCESSES, "CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)"]
     made.append("INSERT INTO entgldb_schema (version) VALUES (1)")
     return made
+
+
+def _triggers() -> Iterator[str]:
+    """Those of a file, but that they are there all the time."""
+    for of in dict.fromkeys(of for of, *_ in WATCHED):
+        events = " OR ".join(event for watched, event, _ in WATCHED if watched == of)
+        for name in dict.fromkeys(on_side(f"entgldb_{of}", side) for side in (0, 1)):
+            yield _TRIGGER.format(events=events, name=name)
 
 
 def _make(server: Server) -> None:
@@ -162,8 +206,8 @@ def _bring_forward(server: Server, found: int) -> None:
 
 def _check_parts(server: Server) -> None:
     """While nothing was released, format 1 got columns and tables now and then."""
-    wanted = {(name, column) for name, table in tables().items() for column in table.columns}
-    wanted |= {("entgldb_tenants", "origins"), ("entgldb_processes", "links")}
+    wanted = {(on_side(name, 0), column) for name, table in tables().items() for column in table.columns}
+    wanted |= {("entgldb_tenants", "noted"), ("entgldb_processes", "links")}
     missing = wanted - set(server.alone(_PARTS))
     if missing:
         raise ConfigError(

@@ -7,6 +7,7 @@ keeps others ready. Each transaction names its tenant by ``SET LOCAL``: a pooler
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ CONNECT_S: Final = 5
 STATEMENT_S: Final = 20
 """Seconds that PostgreSQL may work at one statement."""
 MERGE_S: Final = 600
-"""The same for one that merges a snapshot: it works at all documents of a tenant, some 70,000 a second."""
+"""The same for one that merges a snapshot at once, where it cannot be merged in steps."""
 LOCK_S: Final = 5
 """Seconds that it may wait for a lock, such as the row of a tenant that another process writes."""
 HELD_S: Final = 60
@@ -49,6 +50,8 @@ SET: Final = (
     f"SELECT set_config('{SETTING}', $1, true), set_config('statement_timeout', '{STATEMENT_S}s', true)"
 )
 """At the beginning of each transaction, of which alone it is: poolers keep nothing of it."""
+SET_TO_READ: Final = f"{SET}, (SELECT side FROM entgldb_tenants WHERE tenant = $1)"  # noqa: S608 -- constants
+"""The last: the tables of documents that the tenant shows."""
 SET_TO_WRITE: Final = (
     f"{SET}, set_config('lock_timeout', '{LOCK_S}s', true),"
     f" set_config('idle_in_transaction_session_timeout', '{HELD_S}s', true)"
@@ -171,6 +174,10 @@ class Server:
         """Tenants whose row was older: they are to go on as new writers."""
         self.whole = False
         """Whether its tables were seen to have all parts."""
+        self.notes = False
+        """Whether they have triggers, which a merge in steps needs."""
+        self.name = secrets.token_hex(8)
+        """Of this process, to others."""
         self.identity = ""
         """Of the one that the last connection met; empty where it is hidden, as some services do."""
 

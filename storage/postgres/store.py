@@ -16,6 +16,7 @@ from entgldb.storage.file.state import READS, State
 from entgldb.storage.log import read, requests
 from entgldb.storage.postgres import identity, schema
 from entgldb.storage.postgres.connection import Connection, ReplacedError
+from entgldb.storage.postgres.merging.sides import Sides
 from entgldb.storage.postgres.server import Server, server
 from entgldb.storage.rules.incarnations import Why
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _STANDS: Final = "SELECT (SELECT value FROM _entgldb_meta WHERE name = 'postgres') FROM _entgldb_state"
+_UNNOTED: Final = "UPDATE entgldb_tenants SET noted = 0 WHERE tenant = $1"
 _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 
 
@@ -76,7 +78,7 @@ class Store(store.Store):
     def serve(self) -> None:
         """From now on the memory follows what other processes write."""
         self.on = cast(Connection, self.connection)
-        self.on.begun = self._read_anew
+        self.on.begun, self.on.shadow = self._read_anew, lambda: Sides(self.on)
 
     def size(self) -> tuple[int, int]:
         """As of the last group, or of the last look at what others have written."""
@@ -178,6 +180,8 @@ def ensure(connection: Connection) -> None:
         on.put_back.add(tenant)
         on.newest[tenant] = version
     if connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
+        # a merge of an earlier tenant of that name may have left its mark there
+        on.carry_out(tenant, _UNNOTED)
         connection.execute(
             "INSERT OR IGNORE INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts)"
             " VALUES (1, 0, 0, 0, 0, 0)"

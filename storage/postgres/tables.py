@@ -34,6 +34,19 @@ FROM _entgldb_origins o LEFT JOIN (
 
 STAGED_READ: Final = ("head", "documents", "conflicts")
 """The tables of a staged snapshot that are read."""
+SIDED: Final = ("documents", "conflicts")
+"""There are two of each: a tenant shows one, and the other is empty but for a merge in steps."""
+_SIDES: Final = "ab"
+_ON_SIDE: Final = re.compile(rf"\bentgldb_(next_)?({'|'.join(SIDED)})\b")
+_NEXT: Final = """
+CREATE TABLE _entgldb_next_mark (
+    id INTEGER PRIMARY KEY, mark TEXT NOT NULL, process TEXT NOT NULL, seen_ms INTEGER NOT NULL
+);
+CREATE TABLE _entgldb_next_touched (
+    collection TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (collection, key)
+) WITHOUT ROWID;
+"""
+"""Beside the documents of a merge in steps: see ``merging/sides.py``."""
 
 
 class Table(NamedTuple):
@@ -50,6 +63,11 @@ class Table(NamedTuple):
     """The statements that make it, without policies."""
 
 
+def on_side(text: str, side: int) -> str:
+    """A statement with the tables of a tenant that shows this side, 0 or 1."""
+    return _ON_SIDE.sub(lambda found: f"entgldb_{found[2]}_{_SIDES[side ^ bool(found[1])]}", text)
+
+
 def on_postgres(name: str, schema: str = "") -> str:
     """The name of a table of SQLite's, or of one in the schemas ``temp`` and ``staged``."""
     return f"entgldb_{schema}_{name}" if schema in ("temp", "staged") else name.lstrip("_")
@@ -57,10 +75,11 @@ def on_postgres(name: str, schema: str = "") -> str:
 
 @cache
 def tables() -> dict[str, Table]:
-    """Name on PostgreSQL -> table."""
+    """Name on PostgreSQL, of a tenant that shows ``on_side`` 0 -> table."""
     found = {}
     for script, space in (
         (schema.TABLES, ""),
+        (f"{_NEXT}{_beside()}", ""),
         (AUDIT, ""),
         (";".join(f"CREATE TABLE {name} {columns}" for name, columns in SCRATCH.items()), "temp"),
         (f"{STAGED};{KEYS}", "staged"),
@@ -75,6 +94,14 @@ def tables() -> dict[str, Table]:
                 table = _table(connection, name, space)
                 found[table.name] = table
     return found
+
+
+def _beside() -> str:
+    """The statements that make the tables of the other side, as the code of ``storage`` calls them."""
+    mine = [f"_entgldb_{name}" for name in SIDED]
+    made = schema.TABLES.split("CREATE VIEW")[0].split(";")
+    wanted = (one for one in made if any(f"{name} (" in one for name in mine))
+    return ";".join(one.replace("_entgldb_", "_entgldb_next_") for one in wanted)
 
 
 @cache

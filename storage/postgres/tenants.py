@@ -14,7 +14,7 @@ from entgldb.storage.file.faults import translating
 from entgldb.storage.postgres import schema
 from entgldb.storage.postgres.connection import Connection
 from entgldb.storage.postgres.server import PostgresFault, Server, server
-from entgldb.storage.postgres.tables import Table, on_postgres, tables
+from entgldb.storage.postgres.tables import Table, on_postgres, on_side, tables
 from entgldb.storage.tenants.files import TenantFiles
 
 STEP_ROWS: Final = 5_000
@@ -96,7 +96,7 @@ class _Removal:
         # a table without a key has work of one transaction, and so no rows
         names = table.key or tuple(table.columns)[:1]
         key, marks = ", ".join(names), ", ".join(f"${place}" for place in range(2, len(names) + 2))
-        mine = f"{table.name} WHERE tenant = $1"
+        mine = f"{on_side(table.name, 0)} WHERE tenant = $1"
         behind = f" AND ({key}) > ({marks})" if self._after else ""
         some = f"SELECT {key} FROM {mine}{behind} ORDER BY {key} LIMIT {rows}"  # noqa: S608 -- of ours
         with on.changing(self.tenant) as held:
@@ -141,7 +141,9 @@ def copy_out(dsn: str, tenant: str, directory: Path) -> None:
 _AUDIT: Final = on_postgres("_entgldb_audit")
 """A file has it from its first row on."""
 _NOT_COPIED: Final = {
-    name for name in tables() if name.startswith((on_postgres("", "temp"), on_postgres("", "staged")))
+    name
+    for name in tables()
+    if name.startswith((on_postgres("", "temp"), on_postgres("", "staged"), "entgldb_next_"))
 }
 
 

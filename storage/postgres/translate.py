@@ -18,7 +18,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError
 
 from entgldb.storage.postgres.constructs import check, unsupported
-from entgldb.storage.postgres.tables import TENANT, Table, on_postgres, tables, views
+from entgldb.storage.postgres.tables import TENANT, Table, on_postgres, on_side, tables, views
 
 _HINTS: Final = re.compile(r" (INDEXED BY \w+|NOT INDEXED)\b")
 """Which index to take: the planner of PostgreSQL decides that by itself."""
@@ -69,15 +69,25 @@ class Translated(NamedTuple):
 
 
 @lru_cache(maxsize=_CACHED_MAX)
-def translate(sql: str) -> Translated:
-    """Raises EntglError ``unsupported`` for what has no place on PostgreSQL."""
+def translate(sql: str, side: int = 0) -> Translated:
+    """``side``: that which the tenant shows, see ``on_side``.
+
+    Raises EntglError ``unsupported`` for what has no place on PostgreSQL.
+    """
+    known = _on_any_side(sql)
+    many = known.rows and known.rows._replace(sql=on_side(known.rows.sql, side))
+    return known._replace(sql=on_side(known.sql, side), rows=many)
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def _on_any_side(sql: str) -> Translated:
     return _Statement(sql).translated()
 
 
 @lru_cache(maxsize=_CACHED_MAX)
-def of_any(sql: str) -> Translated:
+def of_any(sql: str, side: int = 0) -> Translated:
     """The same for a statement whose last parameter, in ``IN (?)``, is an array of texts."""
-    known = translate(sql)
+    known = translate(sql, side)
     return known._replace(sql=_ONE_OF.sub(r"= ANY(CAST(\1 AS TEXT[]))", known.sql))
 
 

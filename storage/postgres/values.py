@@ -1,16 +1,18 @@
-"""Values as PostgreSQL's columns hold them, one by one and a column at a time, and as an answer has them."""
+"""Values as PostgreSQL's columns hold them, one by one and a column at a time, and as an answer has them.
+
+A statement that waits for its turn gives its answer later."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from psycopg import pq
 from psycopg.adapt import Dumper
 
-from entgldb.storage.postgres.translate import Translated
+from entgldb.storage.postgres.translate import Rows, Translated
 
 _HEAD: Final = Struct("!iiIii")
 """Of an array: dimensions, whether there are nulls, the type of its elements, how many, the first index."""
@@ -64,6 +66,17 @@ class Cursor:
 
     def close(self) -> None:
         self._rows = iter(())
+
+
+class Waiting(NamedTuple):
+    """A statement that changes rows and was not sent yet."""
+
+    sql: str
+    given: Sequence[Any]
+    numbers: bool = False
+    counts: bool = True
+    """Whether its rows have still to be counted."""
+    cursor: Cursor | None = None
 
 
 class Array(bytes):
@@ -146,6 +159,19 @@ def given_to(known: Translated, parameters: Sequence[Any] | Mapping[str, Any]) -
     for place in known.blobs:
         given[place] = stored_as_bytes(given[place])
     return given
+
+
+def arrays_of(known: Translated, how: Rows, rows: Sequence[Sequence[Any]]) -> list[Array]:
+    """A column of parameters each, of many rows that one statement writes."""
+    arrays = []
+    for place, kind in how.columns:
+        column = [row[place] for row in rows]
+        if place in known.texts:
+            column = [*map(stored, column)]
+        elif place in known.blobs:
+            column = [*map(stored_as_bytes, column)]
+        arrays.append(Array.of(kind, column))
+    return arrays
 
 
 def as_stored(row: tuple[Any, ...], known: Translated) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.install import Merger
 from entgldb.storage.snapshot.staging import read_head
-from entgldb.storage.snapshot.steps import STALE_MS, Progress, Steps, name_of
+from entgldb.storage.snapshot.steps import Progress, Steps, name_of
 
 _WORDS: Final = f"SELECT key FROM staged.documents WHERE collection = '{EXPELLED}' AND body IS NOT NULL"  # noqa: S608 -- a constant
 
@@ -58,31 +58,33 @@ class Installing:
         gave it. ``ends``: others hear of it where this node ends its log to write the rest again.
         """
         connection, state = self._transaction.connection, self._transaction.state
-        with _attached(connection, staged):
+        # all is read within the group: where several processes have one tenant, others write between two
+        with _attached(connection, staged), self._group():
             head, name = read_head(connection, "staged"), name_of(connection)
             steps = Steps(connection, state)
             at = steps.progress()
             firsts = {} if at is None else at.firsts
             merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
+            if at is not None and steps.is_anothers(at, name):
+                return Installed({}, Reason.STORE_BUSY.value)
             if at is not None and (at.over or not steps.goes_on(at, merger, name)):
-                with self._group():
-                    steps.remove(at)
+                steps.remove(at)
                 return None
             if at is not None and not steps.is_walked(merger, at):
-                with self._group():
-                    steps.walk(merger, at)
+                steps.walk(merger, at)
                 return None
             return self._begin_or_end(at, name, head, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
 
     def tidy(self) -> bool:
         """One step of removing what a merge has left; whether it did anything."""
-        state = self._transaction.state
-        steps = Steps(self._transaction.connection, state)
-        at = steps.progress()
-        if at is None or not (at.over or state.lived_ms - at.lived_ms > STALE_MS):
+        steps = Steps(self._transaction.connection, self._transaction.state)
+        if not steps.is_left(steps.progress()):
             return False
         with self._group():
-            steps.remove(at)
+            # another process may have done it, or begun the next
+            at = steps.progress()
+            if at is not None and steps.is_left(at):
+                steps.remove(at)
         return True
 
     def _begin_or_end(
@@ -109,28 +111,26 @@ class Installing:
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
         if branches is None or strangers is None:
             if at is not None:
-                with self._group():
-                    steps.forsake()
+                steps.forsake()
             if refused is None:
                 self._strangers.left_out(now_ms)
             return refused or Installed({}, Reason.TOO_MANY_ORIGINS.value)
         cuts = self._cuts(ended)
         firsts = _earliest(cuts, branches)
-        with self._group():
-            if at is not None and at.firsts != firsts:
-                steps.forsake()
-                return None
-            if at is None and not steps.is_small():
-                own = state.own
-                self._write_no_fork(head, branches, entropy, now_ms)
-                merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
-                steps.begin(merger, name, own, firsts)
-                self._strangers.note(peer, strangers)
-                return None
-            self._take_out(ended, cuts, branches, expected=at is not None)
-            done = self._install(at, head, entropy, now_ms, cloud=cloud, ends=ends)
-            if branches:
-                done = self._with_dropped(done, entropy, now_ms)
+        if at is not None and at.firsts != firsts:
+            steps.forsake()
+            return None
+        if at is None and not steps.is_small():
+            own = state.own
+            self._write_no_fork(head, branches, entropy, now_ms)
+            merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
+            steps.begin(merger, name, own, firsts)
+            self._strangers.note(peer, strangers)
+            return None
+        self._take_out(ended, cuts, branches, expected=at is not None)
+        done = self._install(at, head, entropy, now_ms, cloud=cloud, ends=ends)
+        if branches:
+            done = self._with_dropped(done, entropy, now_ms)
         self._strangers.note(peer, strangers)
         return done
 

@@ -178,6 +178,8 @@ class Merger:
         self._before = {o: min(seq, firsts.get(o, seq + 1) - 1) for o, seq in seqs(state.vector()).items()}
         self._seen, self._lacks = seen(connection, self._before), unseen(connection)
         self.partial = not vouches(connection)
+        self.desk = connection
+        """Has the rows of the keys in ``temp.scope``, and what is staged."""
         self.changes: Vector = {}
         self.taken = self.deleted = 0
 
@@ -190,26 +192,25 @@ class Merger:
 
     def prepare(self) -> None:
         """Make the origins on both sides known, and ``temp.scope`` empty: the keys that ``take`` is about."""
-        empty(self.connection, "origins", "places", "scope")
         state, vector = self.state, self.head.vector()
         rows = []
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
             rows.append((place, known.number, mark.name, self._before.get(mark.name, 0)))
         authors.remember(self.connection, self.head.authors())
-        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
-        self.connection.executemany(
-            "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
-            [
-                (known.number, o, self._before.get(o, 0), vector.get(o, (0,))[0])
-                for o, known in state.origins.items()
-            ],
-        )
+        origins = [
+            (known.number, o, self._before.get(o, 0), vector.get(o, (0,))[0])
+            for o, known in state.origins.items()
+        ]
+        for on in dict.fromkeys((self.connection, self.desk)):
+            empty(on, "origins", "places", "scope")
+            on.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
+            on.executemany("INSERT INTO temp.origins VALUES (?, ?, ?, ?)", origins)
 
     def take(self) -> None:
         """Documents and conflicts of the keys in ``temp.scope``."""
-        execute = self.connection.execute
-        empty(self.connection, "joined", "taken", "gone")
+        execute = self.desk.execute
+        empty(self.desk, "joined", "taken", "gone")
         execute(self._visible(_JOINED, "d"))
         self._join_keys()
         execute(self._visible(_TAKE, "s"))
@@ -224,7 +225,7 @@ class Merger:
 
     def _join_keys(self) -> None:
         """Every key of which a version says too little: what both sides know, joined."""
-        connection, state = self.connection, self.state
+        connection, state = self.desk, self.state
         batch = Batch(connection, state)
         theirs = {name: seq for name, (seq, _) in self.head.vector().items()}
         aside = set(connection.execute(_ALL_SET_ASIDE).fetchall()) if state.unfit else set()
@@ -252,11 +253,11 @@ class Merger:
     def _side(
         self, queries: tuple[str, str], place: tuple[str, str], covers: Callable[[Version], bool]
     ) -> Side:
-        row = self.connection.execute(queries[0], place).fetchone()
+        row = self.desk.execute(queries[0], place).fetchone()
         stored = None if row is None else load(Tip(*row[:4]), row[4], row[5])
         losers = [
             Loser(Tip(name, seq, hlc, expires), text, rule == LWW)
-            for name, seq, hlc, expires, text, rule in self.connection.execute(queries[1], place)
+            for name, seq, hlc, expires, text, rule in self.desk.execute(queries[1], place)
         ]
         return Side(stored, {loser.tip.version: loser for loser in losers}, covers)
 
@@ -276,11 +277,11 @@ class Merger:
 
     def _conflicts(self) -> None:
         """Versions that nobody has replaced, and that are not the document."""
-        self.connection.execute(self._visible(_REPLACED_THERE, "s"))
-        self.connection.execute(self._visible(_THEIR_CONFLICTS, "s"), {"now": self.state.lived_ms})
+        self.desk.execute(self._visible(_REPLACED_THERE, "s"))
+        self.desk.execute(self._visible(_THEIR_CONFLICTS, "s"), {"now": self.state.lived_ms})
 
     def _documents(self) -> None:
-        execute, state = self.connection.execute, self.state
+        execute, state = self.desk.execute, self.state
         for (name,) in execute(
             "SELECT DISTINCT s.collection FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id"
         ).fetchall():

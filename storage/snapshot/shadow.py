@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from entgldb.messages.model import Place
 from entgldb.storage.file.schema import MOVED
 from entgldb.storage.indexes import catalogue
 from entgldb.storage.indexes.catalogue import Index
@@ -26,7 +27,7 @@ _OURS, _NEXT = "_entgldb_", "_entgldb_next_"
 _KEPT: Final = ("_entgldb_documents", "_entgldb_conflicts")
 MARK: Final = "_entgldb_next_mark"
 TOUCHED: Final = "_entgldb_next_touched"
-_WATCHED: Final = (
+WATCHED: Final = (
     ("documents", "INSERT", "NEW"),
     ("documents", "UPDATE", "NEW"),
     ("documents", "DELETE", "OLD"),
@@ -57,8 +58,8 @@ _LEFT: Final = (
 _ALL_WORDS: Final = (
     "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%' AND name LIKE ? ORDER BY name"
 )
-_FIELDS: Final = "collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires"
-_CONFLICT: Final = "origin, seq, hlc, collection, key, body, found_ms, rule, expires"
+FIELDS: Final = "collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires"
+CONFLICT: Final = "origin, seq, hlc, collection, key, body, found_ms, rule, expires"
 _IN_SCOPE: Final = "temp.scope k CROSS JOIN main.{} d ON d.collection = k.collection AND d.key = k.key"
 _LIVE: Final = f"SELECT count(*) FROM {_IN_SCOPE.format(_KEPT[0])} WHERE d.body IS NOT NULL"  # noqa: S608 -- constants
 _ROOTS: Final = (
@@ -72,6 +73,12 @@ class Shadow:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    @classmethod
+    def of(cls, connection: sqlite3.Connection) -> Shadow:
+        """That of a file, or of what a connection of another kind has."""
+        make: Callable[[], Shadow] | None = getattr(connection, "shadow", None)
+        return cls(connection) if make is None else make()
 
     def exists(self) -> bool:
         """Whether there is one, whole or on its way out."""
@@ -89,6 +96,10 @@ class Shadow:
             self._connection.execute("PRAGMA writable_schema = OFF")
         return True
 
+    def is_anothers(self) -> bool:
+        """Whether another process goes on with it: a file has one writer."""
+        return False
+
     def create(self) -> None:
         """Make it empty, and note from now on the keys of which anything changes."""
         execute = self._connection.execute
@@ -105,7 +116,7 @@ class Shadow:
         for index in self._words():
             for statement in _made(catalogue.beside(index.number), index, triggers=False):
                 execute(statement)
-        for of, event, row in _WATCHED:
+        for of, event, row in WATCHED:
             execute(_WATCH.format(name=f"{_NEXT}{of}_{event}", event=event, of=f"{_OURS}{of}", row=row))
 
     def mark(self) -> str:
@@ -151,18 +162,29 @@ class Shadow:
 
     def forsake(self) -> None:
         """Nothing is noted any more; the tables that are out of use go by ``clean``."""
-        for of, event, _ in _WATCHED:
+        for of, event, _ in WATCHED:
             self._connection.execute(f"DROP TRIGGER {_NEXT}{of}_{event}")
+
+    def desk(self) -> sqlite3.Connection:
+        """Where keys are merged: a connection that has their rows within ``entered``, and what is staged."""
+        return self._connection
+
+    def fill(self, places: Collection[Place]) -> None:
+        """Have some keys in ``temp.scope``, which is empty."""
+        self.desk().executemany("INSERT INTO temp.scope VALUES (?, ?)", places)
 
     def refill(self) -> int:
         """Have the keys in ``temp.scope`` as readers see them now; how many live documents they had."""
         execute, before = self._connection.execute, self.live()
-        for name, fields in zip(_KEPT, (_FIELDS, _CONFLICT), strict=True):
+        for name, fields in zip(_KEPT, (FIELDS, CONFLICT), strict=True):
             execute(f"DELETE FROM main.{name} WHERE id IN (SELECT d.id FROM {_IN_SCOPE.format(name)})")  # noqa: S608 -- constants
             copied = ", ".join(f"d.{field.strip()}" for field in fields.split(","))
             source = _IN_SCOPE.format(name.replace(_OURS, _NEXT))
             execute(f"INSERT INTO main.{name} ({fields}) SELECT {copied} FROM {source}")  # noqa: S608 -- constants
         return before
+
+    def settle(self) -> None:
+        """Have what was made of the keys in ``temp.scope``: in a file it is there already."""
 
     def live(self) -> int:
         """Live documents of the keys in ``temp.scope``."""

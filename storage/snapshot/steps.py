@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from hashlib import sha256
 from itertools import chain
 from typing import Final, NamedTuple
@@ -91,13 +92,11 @@ class Steps:
 
     def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self._connection, self._state = connection, state
-        self._shadow = Shadow(connection)
-        # what stands elsewhere than in a file of SQLite is merged in one step
-        self._can = isinstance(connection, sqlite3.Connection)
+        self._shadow = Shadow.of(connection)
 
     def progress(self) -> Progress | None:
         """How far it has come; None where there is none."""
-        if not self._can or not self._shadow.exists():
+        if not self._shadow.exists():
             return None
         found = Progress(*json.loads(self._shadow.mark()))
         # as JSON knows no tuples
@@ -105,7 +104,7 @@ class Steps:
 
     def is_small(self) -> bool:
         """Whether what is staged and what is here is merged in one step."""
-        if not self._can or not self._shadow.is_allowed():
+        if not self._shadow.is_allowed():
             return True
         (pages,) = self._connection.execute("PRAGMA staged.page_count").fetchone()
         (size,) = self._connection.execute("PRAGMA staged.page_size").fetchone()
@@ -126,6 +125,10 @@ class Steps:
         same = at.name == name and at.world == self.world(merger)
         return same and self._state.lsn < at.first and self._shadow.is_allowed()
 
+    def is_anothers(self, at: Progress, name: str) -> bool:
+        """Whether another process goes on with a merge of something else."""
+        return at.name != name and not at.over and self._shadow.is_anothers()
+
     def begin(self, merger: Merger, name: str, own: Origin, firsts: dict[Origin, int]) -> None:
         """Make the shadow, and the origins of the snapshot known. ``firsts``: see ``Progress``."""
         merger.prepare()
@@ -140,6 +143,7 @@ class Steps:
             prune_covered(self._connection, self._state, self._covered(merger))
             self._keep(at)
             return
+        merger.desk = self._shadow.desk()
         merger.prepare()
         if at.reached is not None:
             at = at._replace(reached=self._next_range(at.reached, at.first - LSNS_BETWEEN))
@@ -167,7 +171,7 @@ class Steps:
     def _has_touched(self, at: Progress) -> bool:
         """Whether more keys were changed meanwhile than the last step may take."""
         (left,) = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {TOUCHED} LIMIT ?)",  # noqa: S608 -- a constant
+            f"SELECT count(*) FROM (SELECT 1 AS one FROM {TOUCHED} LIMIT ?) AS few",  # noqa: S608 -- a constant
             (STEP_ROWS + 1,),
         ).fetchone()
         return left > STEP_ROWS and at.catch_ups < CATCH_UPS_MAX
@@ -187,8 +191,9 @@ class Steps:
 
     def finish(self, merger: Merger, at: Progress) -> None:
         """The last step: from now on everybody sees what was merged."""
+        merger.desk = self._shadow.desk()
         merger.prepare()
-        self._take_touched(-1)
+        self._take_touched(sys.maxsize)
         state = self._state
         for name in self._names("staged.documents"):
             if name not in state.collections and (merger.system or not name.startswith(SYSTEM_PREFIX)):
@@ -214,6 +219,10 @@ class Steps:
             self._shadow.forsake()
             self._keep(at._replace(over=True))
 
+    def is_left(self, at: Progress | None) -> bool:
+        """Whether it is to be removed: it is over, or nobody goes on with it."""
+        return at is not None and (at.over or self._state.lived_ms - at.lived_ms > STALE_MS)
+
     def remove(self, at: Progress) -> None:
         """One bounded step of removing one that is over, or is over with this."""
         if at.over:
@@ -227,6 +236,7 @@ class Steps:
         before = self._shadow.refill()
         state.lsn, state.conflicts = at.lsn, self._shadow.conflicts()
         merger.take()
+        self._shadow.settle()
         return at._replace(
             lsn=state.lsn,
             documents=at.documents - before + self._shadow.live(),
@@ -254,31 +264,33 @@ class Steps:
             found.append(keys)
         end = min(ends, default=None)
         places = {place for place in chain.from_iterable(found) if end is None or place <= end}
-        self._fill(places)
+        self._shadow.fill(places)
         return end
 
     def _take_touched(self, rows: int) -> None:
-        """Move keys that were changed meanwhile into ``temp.scope``; -1: all of them."""
+        """Move keys that were changed meanwhile into ``temp.scope``."""
         places = self._connection.execute(
             f"SELECT collection, key FROM {TOUCHED} LIMIT ?",  # noqa: S608 -- a constant
             (rows,),
         ).fetchall()
-        self._fill(places)
-        self._connection.execute(
-            f"DELETE FROM {TOUCHED} WHERE (collection, key) IN (SELECT collection, key FROM temp.scope)"  # noqa: S608 -- a constant
+        self._shadow.fill(places)
+        self._connection.executemany(
+            f"DELETE FROM {TOUCHED} WHERE collection = ? AND key = ?",  # noqa: S608 -- a constant
+            places,
         )
-
-    def _fill(self, places: Iterable[tuple[str, str]]) -> None:
-        self._connection.executemany("INSERT INTO temp.scope VALUES (?, ?)", places)
 
     def _names(self, source: str) -> list[str]:
         """The collections in a table, each found by the index."""
         names, last = list[str](), ""
         while True:
-            (last,) = self._connection.execute(
-                f"SELECT min(collection) FROM {source} WHERE collection > ?",  # noqa: S608 -- a constant
-                (last,),
-            ).fetchone()
+            (last,) = (
+                self._shadow.desk()
+                .execute(
+                    f"SELECT min(collection) FROM {source} WHERE collection > ?",  # noqa: S608 -- a constant
+                    (last,),
+                )
+                .fetchone()
+            )
             if last is None:
                 return names
             names.append(last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -10,6 +11,9 @@ from entgldb.storage.indexes.checking import faults
 from entgldb.storage.indexes.tables import words
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.store import Store
+
+NEXT = tuple(f"_entgldb_next_{name}" for name in ("mark", "touched", "documents", "conflicts"))
+"""Tables on PostgreSQL that are empty but for a merge."""
 
 
 def install_whole(
@@ -39,6 +43,8 @@ def install_whole(
 
 def left_by_a_merge(store: Store) -> list[str]:
     """Names in the schema that a merge has made, or put out of use, and not removed."""
+    if not isinstance(store.connection, sqlite3.Connection):
+        return [name for name in NEXT if store.connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()]
     known = {words(one.number) for one in catalogue.list_indexes(store.connection)}
     names = store.connection.execute(
         "SELECT name FROM sqlite_master WHERE substr(name, 1, 14) = '_entgldb_next_' OR"

@@ -28,7 +28,7 @@ def test_a_tenant_is_in_one_part_which_shows_it_to_nobody_else() -> None:
                 for number in range(PARTS)
             ]
             found.append(sorted(rows))
-    assert found == [[0] * (2 * PARTS - 2) + [5, 5], [0] * (2 * PARTS)]
+    assert found == [[0] * (3 * PARTS - 2) + [5, 5], [0] * (3 * PARTS)]
 
 
 @pytest.mark.parametrize(

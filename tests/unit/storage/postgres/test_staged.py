@@ -79,7 +79,7 @@ def test_two_tenants_that_merge_at_the_same_time_do_not_wait_for_one_another(
         commit, done = Connection._commit, list[int]()
 
         def late(on: Connection, sql: str, parameters: object) -> Cursor:
-            if on is first.on and on._staged is not None and not done:
+            if on is first.on and on.staged is not None and not done:
                 # all the work of the first is done, and it has all its locks
                 done.append(0)
                 merge(second, giver)

@@ -29,12 +29,11 @@ OF_FILES = (
     "recovery/",
     "snapshot/shadow.py",
     "snapshot/staging.py",
-    "snapshot/steps.py",
     "tenants/",
 )
 """Work on files alone: queries, indexes, upgrades, backups, snapshots coming in, the catalogue of tenants."""
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b.*\b(FROM|INTO|SET)\b", re.DOTALL)
-ELSEWHERE = ("sqlite_master", " chunks")
+ELSEWHERE = ("sqlite_master", " chunks", "staged.chunks")
 """Tables that are in files alone."""
 FILLED = {
     "{visible}": "true",

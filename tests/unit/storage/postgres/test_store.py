@@ -109,8 +109,8 @@ def test_a_tenant_sees_nothing_of_another_not_even_where_a_statement_forgets_the
     ours, theirs = postgres.open_store("a", NOW), postgres.open_store("b", NOW)
     put(theirs, 1, "planted")
 
-    def forgetful(sql: str) -> object:
-        made = translate(sql)
+    def forgetful(sql: str, side: int = 0) -> object:
+        made = translate(sql, side)
         return made._replace(sql=re.sub(r"\S*tenant = \$1", "$1 = $1", made.sql))
 
     monkeypatch.setattr(connections, "translate", forgetful)

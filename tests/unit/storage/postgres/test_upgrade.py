@@ -25,9 +25,9 @@ from tests.support import postgres
 
 NOW = 1_790_000_000_000
 OPENERS = 4
-STEP = """ALTER TABLE entgldb_documents ADD COLUMN of_tomorrow BIGINT;
+STEP = """ALTER TABLE entgldb_documents_a ADD COLUMN of_tomorrow BIGINT;
 CREATE TABLE entgldb_of_tomorrow (tenant TEXT PRIMARY KEY, documents BIGINT NOT NULL);
-INSERT INTO entgldb_of_tomorrow SELECT tenant, count(*) FROM entgldb_documents GROUP BY tenant"""
+INSERT INTO entgldb_of_tomorrow SELECT tenant, count(*) FROM entgldb_documents_a GROUP BY tenant"""
 COUNTED = "SELECT documents FROM entgldb_of_tomorrow ORDER BY documents"
 
 
