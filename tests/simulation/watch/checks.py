@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Set
 from hashlib import sha256
 
+from entgldb.actors.session.staging import REFUSED_SECONDS
 from entgldb.launch.testing.world import World
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import node_of
@@ -55,6 +56,8 @@ class Watch:
         """Node -> origin that it held back when it was looked at last -> newest seq of that."""
         self._early: set[tuple[Id, str]] = set()
         """(entry, origin): some node that held the origin back took the entry without its cause."""
+        self._met: dict[tuple[str, str], float] = {}
+        """Node and origin -> when the node had something of it for the first time."""
         self._orphaned: dict[str, set[Place]] = {}
         """Node -> places where it took an entry before the one that this replaces."""
         self._recorded: dict[str, set[Id]] = {}
@@ -259,6 +262,8 @@ class Watch:
         one, (origin, seq) = row.operation, row.operation.id
         heads = self._heads.setdefault(node.name, {})
         before = heads.get(origin)
+        if before is None:
+            self._met.setdefault((node.name, origin), self.world.time)
         if seq != (1 if before is None else before.id[1] + 1):
             self.world.violate(f"{node.name}: {origin} {seq} follows {before and before.id[1]}")
         if one.previous != (b"" if before is None else before.hash):
@@ -283,6 +288,11 @@ class Watch:
         ):
             self._orphaned.setdefault(node.name, set()).add(row.operation.place)
 
+    def _is_strange(self, node: SimulatedNode, origin: str) -> bool:
+        """Whether a log may be refused as not-attested by a session, which looks again a while later."""
+        met = self._met.get((node.name, origin), self.world.time)
+        return node.log.author(origin) is None or self.world.time - met < REFUSED_SECONDS
+
     def _cause(self, node: SimulatedNode, row: Logged, held: set[str]) -> None:
         one, (origin, seq) = row.operation, row.operation.id
         seen = {o: head.id[1] for o, head in self._heads[node.name].items()}
@@ -300,7 +310,7 @@ class Watch:
                 if seen.get(o, 0) < min(need, self.end_of(o, need))
             ]
             # behind what it held back a node takes an effect early, and passes it on early
-            unattested = {o for o in lacking if self.rotates and node.log.author(o) is None}
+            unattested = {o for o in lacking if self.rotates and self._is_strange(node, o)}
             self._early |= {(one.id, o) for o in lacking if o in held or o in unattested}
             if any((one.id, o) not in self._early for o in lacking):
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
