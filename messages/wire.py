@@ -301,6 +301,15 @@ class PeersKnown(Message):
     peers: dict[str, str]
 
 
+@message(33, Channel.PEER)
+class CasFollowed(Message):
+    """Between LAN nodes: the sender holds another cluster key than when it said Hello. As ``Hello`` has them,
+    the public key of the first CA, and those that followed it, each with the signature of the one before."""
+
+    ca_key: bytes
+    successors: tuple[tuple[bytes, bytes], ...]
+
+
 @message(24, Channel.PEER)
 class SnapshotOffer(Message):
     """The log does not reach back to what you lack, or would take longer: here is a state to take instead."""

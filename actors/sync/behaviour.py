@@ -7,7 +7,6 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context
 from entgldb.actors.ports import Links, LogReader, SnapshotChunks, TokenChecker, Witness
@@ -20,6 +19,7 @@ from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
 from entgldb.actors.sync.machine import Machine
 from entgldb.actors.sync.members.admittance import Admittance
+from entgldb.actors.sync.members.cas import Cas
 from entgldb.actors.sync.members.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.spreading import SPREAD, Spreading
@@ -53,10 +53,8 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.local.members import NodesChanged
 from entgldb.messages.local.pauses import PausesChanged
-from entgldb.messages.model import KEYS
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
-from entgldb.storage.authorship.cluster_keys import cas_in
 
 ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator, wire.Standing)
 
@@ -92,12 +90,13 @@ class Sync(Behaviour):
         self._carried = Carried(settings.node_id)
         self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
         self._life, self._duplicates = 0, Duplicates()
-        self._witness, writers = witness, Writers(settings.node_id, witness, log)
+        writers = Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
         self.parts = (self.sessions, self.membership, self._spreading, self._traffic)
         self.admittance, self._strangers = Admittance(key, held), Strangers()
+        self._cas = Cas(log, self.admittance.keys, witness)
 
     @property
     def in_cloud(self) -> bool:
@@ -309,6 +308,9 @@ class Sync(Behaviour):
             if not self.in_cloud:
                 self._dialler.told(frame.peers)
                 self._dial(ctx)
+        elif isinstance(frame, wire.CasFollowed):
+            if not self._cas.hear(peer, frame):
+                self._close(peer, Reason.MALFORMED, "more cluster keys than there can be", ctx)
         elif isinstance(frame, ELECTION_FRAMES):
             if not self.in_cloud:
                 ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
@@ -332,8 +334,7 @@ class Sync(Behaviour):
         if self.in_cloud:
             peer.bring(said.token, self._checker)
             return
-        member = self.admittance.keys.is_for(peer.certified, peer.key_shown, peer.under)
-        self._witness.hear(said.cluster, said.ca_key, said.successors, member=member)
+        self._cas.hear(peer, wire.CasFollowed(said.ca_key, said.successors))
         if peer.inbound:
             self._say_hello(peer, ctx)
         self._settle(peer, ctx)
@@ -414,9 +415,7 @@ class Sync(Behaviour):
         self.admittance.linked(peer.node_id)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        # of the key that this node holds: a member may have told of one that nobody can take
-        ca_key, successors = cas_in(self._log.get(KEYS, self.admittance.keys.held()))
-        hello = replace(self.sessions.hello(ctx), ca_key=ca_key, successors=successors)
+        hello = self._cas.in_hello(peer, self.sessions.hello(ctx))
         peer.greet(hello, self._links, self._life, self.settings)
 
     # --- time --------------------------------------------------------------------------------------
@@ -439,6 +438,7 @@ class Sync(Behaviour):
                 peer.read_clock(ctx)
                 if not self.in_cloud:
                     introduce(peer, self._peers.values(), self._links)
+        self._cas.tell(self.linked(), self._links)
         self.sessions.beat(self._carried.claim, ctx)
         clocks = None if self.in_cloud else [session.clock for session in self.sessions]
         self._machine.look(clocks, self._links.good_until_ms(), ctx)

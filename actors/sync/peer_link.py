@@ -73,6 +73,10 @@ class PeerLink:
         self.hello: wire.Hello | None = None
         self.said: wire.Hello | None = None
         """Our own."""
+        self.followed = wire.CasFollowed(b"", ())
+        """The CAs that it was told of."""
+        self.times_told = 0
+        """How often it has told of CAs itself."""
         self.session: Session | None = None
         self.met: dict[str, tuple[str, ...]] = {}
         """Node id -> addresses, of the others that it was told of."""

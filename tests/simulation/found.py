@@ -30,6 +30,7 @@ WHOLE: dict[int, str] = {
     70348: "the watch took amiss that a member gave back what stood below an entry of one that is out",
     70369: "a node was invited anew while it ran, and nobody attested its log by the key that it was given",
     70544: "the watch forgot that a session refuses a log that nobody attested for a while after it is known",
+    70677: "a link stayed when the key changed, and its other end never heard of the new one",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",
     1795791718: "true entries in the place of a forged one drove out a cause that waited behind it",
 }

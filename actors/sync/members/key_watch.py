@@ -38,6 +38,11 @@ class KeyWatch:
         self._waiting = rotation.waits_for(self.nodes, out)
         self._open = rotation.is_open(self._waiting, expelled, max(ctx.now_ms(), log.high_mark_ms()))
 
+    @property
+    def rotated(self) -> bool:
+        """Whether another key than the first of the cluster counts."""
+        return self._rotation is not None
+
     def admits(self, node_id: str, key: str, under: str) -> bool:
         """Whether a node with this certificate may have a link that was made under a key of the cluster."""
         return self._rotation is None or self._open or not key or self.is_for(node_id, key, under)
