@@ -30,7 +30,8 @@ def resolving(batch: Batch, place: Place, version: Version, take: str, body: byt
     collection, key = place
     check_collection(collection, system=True)
     lost = batch.connection.execute(
-        "SELECT c.body, c.rule FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+        "SELECT c.body, c.rule, c.expires FROM _entgldb_conflicts c"
+        " JOIN _entgldb_origins o ON o.id = c.origin"
         " WHERE o.name = ? AND c.seq = ? AND c.collection = ? AND c.key = ?",
         (*version, collection, check_key(key)),
     ).fetchone()
@@ -42,7 +43,11 @@ def resolving(batch: Batch, place: Place, version: Version, take: str, body: byt
     row = read_row(batch, collection, key)
     document: dict[str, Any] | None
     if take == LOSER:
-        document = _with_loser(row, json.loads(lost[0]), whole=lost[1] == "lww")
+        whole = lost[1] == "lww"
+        document = _with_loser(row, json.loads(lost[0]), whole=whole)
+        if whole and collection not in batch.state.lives:
+            # what was chosen lives as it would have, and not as what stands
+            return _checked(place, document, (version,))._replace(moment=lost[2] or 0)
     elif take == WINNER:
         document = row.document() if row is not None and row.shown else None
     elif take or body is None:

@@ -213,6 +213,8 @@ class _Group:
 
     def _expires(self, write: Checked) -> int:
         """The moment from which on nobody shows what is written; 0: none."""
+        if write.moment is not None:
+            return write.moment
         life_ms = self.batch.state.lives.get(write.place[0], 0) if write.life_ms is None else write.life_ms
         if write.deletes:
             return 0

@@ -196,6 +196,21 @@ def test_resolving_settles_a_conflict_on_every_node(make: Make, rule: str, take:
     assert (b.get(), b.conflicts()) == ({"name": "Later"}, [])
 
 
+@pytest.mark.parametrize(("life", "moment"), [(None, 0), (180_000, NOW + 180_000)])
+def test_a_loser_that_is_chosen_lives_as_long_as_it_would_have(
+    make: Make, life: int | None, moment: int
+) -> None:
+    a, b = make("a"), make("b")
+    a.write(Write("c", "k", b'{"lost":1}', expire_after=life))
+    for _ in range(2):
+        b.write(Write("c", "k", b'{"kept":1}', expire_after=60_000))
+    a.take(b)
+    (lost,) = a.conflicts()
+    a.resolve(lost, "loser")
+    assert a.get() == {"lost": 1}
+    assert decode(a.entries()[-1].header).expires == moment
+
+
 def test_a_change_lost_to_a_delete_can_be_taken_back(make: Make) -> None:
     a, b = pair(make)
     a.put({"name": "Lost", "age": 36})

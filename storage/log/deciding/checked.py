@@ -51,6 +51,8 @@ class Checked(NamedTuple):
     """How long it lives; 0: for good. None: as the collection has it."""
     keeps_moment: bool = False
     """Where neither says how long, it expires when the document does that it changes."""
+    moment: int | None = None
+    """The moment at which it expires whoever says how long it lives; 0: never. None: as they say."""
 
     @property
     def update(self) -> Update:

@@ -138,12 +138,15 @@ def edits_absent(change: Any, node: Any) -> bool:
 def with_elements(change: FieldChange, node: Any) -> FieldChange:
     """A change that makes the elements that it edits where ``node`` does not have them, so that it shows."""
     made: FieldChange = {}
+    name = ""
     for item, below in change.items():
         made[item] = below
         if type(below) is dict and item[0] in ".#":
             made[item] = with_elements(below, _below(node, item))
         if _is_absent(item, below, node):
-            made[item] |= {OBJECT: 1, **_identity(item, node)}
+            # an array may be long: it is looked at once
+            name, value = name or _identity_name(node), identity_of(item)
+            made[item] |= {OBJECT: 1} if value is None else {OBJECT: 1, name: value}
     return made
 
 
@@ -159,14 +162,10 @@ def _is_absent(item: str, change: Any, node: Any) -> bool:
     return type(known) is not dict or OBJECT not in known
 
 
-def _identity(item: str, node: Any) -> FieldChange:
-    """The field by which an element is known, named as in the array at ``node``."""
-    value = identity_of(item)
-    if value is None:
-        return {}
+def _identity_name(node: Any) -> str:
+    """The field by which elements of the array at ``node`` are known."""
     elements = [below for below in node.values() if type(below) is dict] if type(node) is dict else []
-    name = "._id" if any("._id" in below and ".id" not in below for below in elements) else ".id"
-    return {name: value}
+    return "._id" if any("._id" in below and ".id" not in below for below in elements) else ".id"
 
 
 def split(change: FieldChange, bytes_max: int) -> list[FieldChange]:

@@ -145,6 +145,12 @@ def test_an_edit_makes_the_element_that_is_gone(item: str, stands: Any, wanted: 
     assert render(settle(union(tree, plant(change, (10, "a"))))) == {"t": wanted}
 
 
+def test_making_elements_looks_at_a_long_array_once() -> None:
+    tree = plant(whole({"t": [{"id": number} for number in range(300)]}), (9, "b"))
+    change = {".t": {f"#i{number}": {".q": 2} for number in range(300, 600)}}
+    assert calls_of(lambda: with_elements(change, tree)) <= 3_000
+
+
 def test_versions_of_fields_are_kept_sparsely() -> None:
     writer = Writer(0)
     document = {f"f{number}": number for number in range(100)}
