@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
-from entgldb.client.forms.found import Reading
+from entgldb.client.forms.found import Reading, Sort
 from entgldb.client.spread import ACK_SECONDS, Ack, Made, Who
 from entgldb.client.verbs.indexing import Indexing
 from entgldb.client.verbs.writing import OnTheSpot, Writing
@@ -332,11 +332,7 @@ class Collection(Reading, Indexing):
         return Watch(feed, watched)
 
     def live(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
+        self, filter: Mapping[str, Any] | None = None, *, sort: Sort = None, limit: int | None = None
     ) -> Live:
         """The result of ``find`` as a list, and again whenever that has changed, for ever.
 

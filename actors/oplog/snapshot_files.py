@@ -79,12 +79,13 @@ class FileShelf:
                 # nobody reads it before it is whole, and a half one is worth nothing
                 target.execute("PRAGMA journal_mode = OFF")
                 target.execute("PRAGMA synchronous = OFF")
-                done = freeze(source, target)
-            part.rename(self._folder / f"{done.id}.db")
+                made = freeze(source, target)
+            part.rename(self._folder / f"{made.id}.db")
+            done = SnapshotWritten(made)
         except (EntglError, OSError) as fault:
             _remove(part)
             text = fault.text if isinstance(fault, EntglError) else str(fault)
-            done = SnapshotWritten("", {}, 0, 0, 0, 0, text)
+            done = SnapshotWritten(None, text)
         give_back()
         self._post(done)
 

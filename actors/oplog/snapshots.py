@@ -14,6 +14,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.local.actors import SessionEnded
 from entgldb.messages.local.snapshots import (
     FreezeSnapshot,
+    Frozen,
     InstallSnapshot,
     LeaveSnapshot,
     SnapshotFrozen,
@@ -24,7 +25,7 @@ from entgldb.messages.local.snapshots import (
     StageSnapshot,
     StoreBegan,
 )
-from entgldb.messages.schema import Json, Message
+from entgldb.messages.schema import Json
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.vector import behind, seqs
 
@@ -53,7 +54,7 @@ class SnapshotKeeper:
     ) -> None:
         """``room``: bytes that may still be written before the disk counts as full; None while unknown."""
         self._log, self._shelf, self._count, self._room = log, shelf, count, room
-        self._ready: SnapshotWritten | None = None
+        self._ready: Frozen | None = None
         self._ready_at = 0.0
         self._freezing_since: float | None = None
         self._askers: dict[str, str] = {}
@@ -84,7 +85,7 @@ class SnapshotKeeper:
         ready, now = self._ready, ctx.monotonic()
         fresh = ready is not None and now - self._ready_at < SNAPSHOT_SECONDS
         if ready is not None and fresh and not behind(self._log.floors(), seqs(ready.vector)):
-            ctx.tell(message.owner, _frozen(message.session, ready))
+            ctx.tell(message.owner, SnapshotFrozen(message.session, ready))
             return
         self._askers[message.session] = message.owner
         if self._freezing_since is None or now - self._freezing_since > FREEZE_SECONDS_MAX:
@@ -93,17 +94,18 @@ class SnapshotKeeper:
 
     def on_snapshot_written(self, message: SnapshotWritten, ctx: Context) -> None:
         self._freezing_since = None
-        if message.fault:
+        made = message.snapshot
+        if made is None:
             self._count(Reason.DISK_ERROR)
             ctx.log(ERROR, f"no snapshot can be written: {message.fault}")
         else:
-            if self._ready is not None and self._ready.id != message.id:
+            if self._ready is not None and self._ready.id != made.id:
                 self._shelf.discard(self._ready.id)
-            self._ready, self._ready_at = message, ctx.monotonic()
-            ctx.log(INFO, f"snapshot {message.id}: {message.rows} rows, {message.bytes} bytes")
+            self._ready, self._ready_at = made, ctx.monotonic()
+            ctx.log(INFO, f"snapshot {made.id}: {made.rows} rows, {made.bytes} bytes")
         askers, self._askers = self._askers, {}
         for session, owner in askers.items():
-            ctx.tell(owner, _frozen(session, message))
+            ctx.tell(owner, SnapshotFrozen(session, made))
 
     def tend(self, ctx: Context) -> None:
         """Now and then: what was given away long enough goes, and what nobody went on with for as long."""
@@ -256,9 +258,3 @@ class SnapshotKeeper:
         if self._staged is not None:
             self._staged.close()
             self._staged, self._staged_id = None, ""
-
-
-def _frozen(session: str, written: SnapshotWritten) -> Message:
-    return SnapshotFrozen(
-        session, written.id, written.vector, written.chunks, written.common, written.rows, written.bytes
-    )

@@ -82,10 +82,11 @@ class SnapshotGiving:
 
     def frozen(self, message: SnapshotFrozen, ctx: Context) -> None:
         """Oplog has one for us: offer it."""
-        if not message.id:
+        made = message.snapshot
+        if made is None:
             return
-        chunks = message.common if self._cloud else message.chunks
-        self._offer = wire.SnapshotOffer(message.id, message.vector, chunks, message.rows, message.bytes)
+        chunks = made.common if self._cloud else made.chunks
+        self._offer = wire.SnapshotOffer(made.id, made.vector, chunks, made.rows, made.bytes)
         self._acted_at, self._next = ctx.monotonic(), 0
         self._send(self._offer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from entgldb.client import collection as client
@@ -128,11 +128,7 @@ class Collection:
         return Watch(self._run, start, lambda token: self.changes(token, follow=True))
 
     def live(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
+        self, filter: Mapping[str, Any] | None = None, *, sort: Sort = None, limit: int | None = None
     ) -> Live:
         """The result of ``find`` as a list, and again whenever that has changed, as in the blocking API."""
         blocking = self._database.blocking

@@ -68,20 +68,20 @@ class VirtualShelf:
 
     def freeze(self) -> None:
         if self._full():
-            self._later(SnapshotWritten("", {}, 0, 0, 0, 0, "the disk is full"))
+            self._later(SnapshotWritten(None, "the disk is full"))
             return
         target = sqlite3.connect(":memory:", isolation_level=None)
         try:
             done = freeze(self._source, target)
         except EntglError as fault:
-            self._later(SnapshotWritten("", {}, 0, 0, 0, 0, fault.text))
+            self._later(SnapshotWritten(None, fault.text))
             return
         self.look(self._source)
         if done.id in self._disk.frozen:
             target.close()
         else:
             self._disk.frozen[done.id] = target
-        self._later(done)
+        self._later(SnapshotWritten(done))
 
     def look(self, source: sqlite3.Connection) -> None:
         """Right after a snapshot was made of ``source``."""

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from entgldb.messages.model import Vector
-from entgldb.messages.schema import Message, message
+from entgldb.messages.schema import Message, Record, message, record
+
+
+@record
+class Frozen(Record):
+    """A snapshot that lies ready."""
+
+    id: str
+    vector: Vector
+    chunks: int
+    """All of them, the head included."""
+    common: int
+    """So many, from the first on, are for everybody; the rest only for members of the cluster."""
+    rows: int
+    bytes: int
 
 
 @message(150)
@@ -18,30 +32,17 @@ class FreezeSnapshot(Message):
 
 @message(151)
 class SnapshotFrozen(Message):
-    """Oplog to a session's owner: one lies ready; ``id`` is empty where none can be made."""
+    """Oplog to a session's owner: one lies ready, or none can be made."""
 
     session: str
-    id: str
-    vector: Vector
-    chunks: int
-    common: int
-    """So many of the chunks may be given to a cloud."""
-    rows: int
-    bytes: int
+    snapshot: Frozen | None
 
 
 @message(152)
 class SnapshotWritten(Message):
-    """Oplog's edge to oplog: the file is whole; ``id`` is empty where that failed, for ``fault``."""
+    """Oplog's edge to oplog: the file is whole, or that failed, for ``fault``."""
 
-    id: str
-    vector: Vector
-    chunks: int
-    """All of them, the head included."""
-    common: int
-    """So many, from the first on, are for everybody; the rest only for members of the cluster."""
-    rows: int
-    bytes: int
+    snapshot: Frozen | None
     fault: str = ""
 
 

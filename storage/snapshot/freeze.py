@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from entgldb.messages.errors import EntglError
-from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.messages.local.snapshots import Frozen
 from entgldb.messages.model import Origin
 from entgldb.storage.authorship import runs
 from entgldb.storage.log.recorded import is_outdated, vouches
@@ -39,7 +39,7 @@ _CONFLICTS: Final = (
 )
 
 
-def freeze(source: sqlite3.Connection, target: sqlite3.Connection) -> SnapshotWritten:
+def freeze(source: sqlite3.Connection, target: sqlite3.Connection) -> Frozen:
     """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
 
     Raises EntglError where entries are in quarantine, or were dropped from it, and where more of an expelled
@@ -155,8 +155,8 @@ def _end(seq: int | None, head: int) -> int | None:
     return seq if seq is not None and seq >= head else None
 
 
-def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int) -> SnapshotWritten:
+def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int) -> Frozen:
     writer.put(0, chunks.encode_preface(head))
     digests = target.execute("SELECT sha256 FROM chunks ORDER BY number")
     name = chunks.snapshot_id(digest for (digest,) in digests)
-    return SnapshotWritten(name, head.vector(), writer.number, common, writer.rows, writer.bytes)
+    return Frozen(name, head.vector(), writer.number, common, writer.rows, writer.bytes)

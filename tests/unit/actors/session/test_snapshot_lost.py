@@ -16,7 +16,7 @@ from entgldb.actors.session.snapshot_giving import (
 from entgldb.actors.session.snapshot_taking import Ends
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen, SnapshotWritten
+from entgldb.messages.local.snapshots import FreezeSnapshot, Frozen, SnapshotFrozen, SnapshotWritten
 from entgldb.messages.schema import Message
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
@@ -80,7 +80,7 @@ class Pair:
             before = self.shelf.frozen
             self.oplog.handle(order, self.ctx)
             if self.shelf.frozen > before:
-                written = SnapshotWritten(f"s{self.shelf.frozen}", {ORIGIN: (9, b"h")}, 3, 1, 1, 4)
+                written = SnapshotWritten(Frozen(f"s{self.shelf.frozen}", {ORIGIN: (9, b"h")}, 3, 1, 1, 4))
                 self.oplog.handle(written, self.ctx)
         for _, frozen in self._said(SnapshotFrozen):
             assert isinstance(frozen, SnapshotFrozen)

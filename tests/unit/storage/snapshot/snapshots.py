@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.messages.local.snapshots import Frozen
 from entgldb.storage.log import prune
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot import steps
@@ -27,7 +27,7 @@ def memory() -> tuple[str, sqlite3.Connection]:
     return name, sqlite3.connect(name, uri=True, isolation_level=None)
 
 
-def frozen(source: Store) -> tuple[SnapshotWritten, sqlite3.Connection]:
+def frozen(source: Store) -> tuple[Frozen, sqlite3.Connection]:
     """The snapshot that a node would give away now."""
     target = sqlite3.connect(":memory:", isolation_level=None)
     return freeze(source.connection, target), target
