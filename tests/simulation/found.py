@@ -28,6 +28,7 @@ WHOLE: dict[int, str] = {
     60072: "a node that had taken what most clocks had shown was no voice for it: the rest was held by all",
     70137: "so was one that had reset its clock before it heard of the others",
     70348: "the watch took amiss that a member gave back what stood below an entry of one that is out",
+    70845: "so it was where no verification ran, which brings it",
     70369: "a node was invited anew while it ran, and nobody attested its log by the key that it was given",
     70544: "the watch forgot that a session refuses a log that nobody attested for a while after it is known",
     70677: "a link stayed when the key changed, and its other end never heard of the new one",

@@ -33,10 +33,10 @@ def at_rest(world: World, nodes: list[SimulatedNode], bandwidth: float) -> None:
 
     ``bandwidth``: bytes a second of each way of a link.
     """
-    if not interval_of(world.seed):
+    missing = _may_be_missing(world, nodes)
+    if not interval_of(world.seed) and not missing:
         return
     false = sum(_counted(node, Reason.REPAIRED) + _counted(node, Reason.UNDECIDED) for node in nodes)
-    missing = _may_be_missing(world, nodes)
     if false and not missing:
         world.violate(f"verification found {false} differences where there were none")
     size = damage(world, nodes) if world.seed % EVERY == DAMAGED_SEEDS else 0
@@ -108,9 +108,16 @@ def _counted(node: SimulatedNode, reason: Reason) -> int:
 
 
 def _agree(nodes: list[SimulatedNode]) -> bool:
-    """Whether all show the same users' documents."""
-    shown = []
-    for node in nodes:
-        documents = read_state(node.store.connection).documents
-        shown.append({place: it for place, it in documents.items() if not place[0].startswith("_system_")})
-    return all(documents == shown[0] for documents in shown)
+    """Whether all show the same users' documents, and the LAN the same configuration."""
+    shown = [(node.role, read_state(node.store.connection).documents) for node in nodes]
+    users = [{place: it for place, it in all_.items() if not _is_system(place)} for _, all_ in shown]
+    system = [
+        {place: it for place, it in all_.items() if _is_system(place)}
+        for role, all_ in shown
+        if role == "lan"
+    ]
+    return all(one == each[0] for each in (users, system) for one in each)
+
+
+def _is_system(place: tuple[str, str]) -> bool:
+    return place[0].startswith("_system_")
