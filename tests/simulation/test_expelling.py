@@ -149,6 +149,12 @@ class Expelling:
         while (why := self.differs()) and self.run.world.time - began < SETTLED_SECONDS:
             self.run_and_look(0.5)
         assert not why, f"seed {self.seed}: {why}"
+        # a link that was begun meanwhile ends at a heartbeat
+        while (
+            len(self.pair) == 1 and not self.back_at.keys() | self.near <= self.effective_at.keys() | self.out
+        ):
+            self.run_and_look(0.25)
+            assert self.run.world.time - began < SETTLED_SECONDS, f"seed {self.seed}: {self.effective_at}"
         assert max(self.waits()) <= EFFECTIVE_SECONDS, f"seed {self.seed}: effective after {self.waits()} s"
 
     def differs(self) -> str:
