@@ -58,10 +58,22 @@ class Installing:
         gave it. ``ends``: others hear of it where this node ends its log to write the rest again.
         """
         connection, state = self._transaction.connection, self._transaction.state
-        # all is read within the group: where several processes have one tenant, others write between two
-        with _attached(connection, staged), self._group():
+        with _attached(connection, staged):
             head, name = read_head(connection, "staged"), name_of(connection)
-            steps = Steps(connection, state)
+            if Steps(connection, state).progress() is None:
+                # what is refused, or brings nothing, costs no transaction
+                *_, refused = self._look(head, now_ms, cloud=cloud, peer=peer, ends=ends)
+                if refused is not None:
+                    return refused
+            return self._step(head, name, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
+
+    def _step(
+        self, head: Preface, name: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str, ends: bool
+    ) -> Installed | None:
+        """All is read within the group: where several processes have one tenant, others write between two."""
+        connection, state = self._transaction.connection, self._transaction.state
+        steps = Steps(connection, state)
+        with self._group():
             at = steps.progress()
             firsts = {} if at is None else at.firsts
             merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
@@ -102,10 +114,7 @@ class Installing:
         """Both look whether it may be merged: what came in between may have changed that."""
         connection, state = self._transaction.connection, self._transaction.state
         steps = Steps(connection, state)
-        branches = self._branches(head)
-        # a cloud has no say in where the log of a member ends
-        ended = {} if cloud and ends else self._ends(head)
-        refused = self._refusal(head, branches, ended, now_ms, cloud=cloud, peer=peer)
+        branches, ended, refused = self._look(head, now_ms, cloud=cloud, peer=peer, ends=ends)
         strangers = None
         if refused is None:
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
@@ -133,6 +142,15 @@ class Installing:
             done = self._with_dropped(done, entropy, now_ms)
         self._strangers.note(peer, strangers)
         return done
+
+    def _look(
+        self, head: Preface, now_ms: int, *, cloud: bool, peer: str, ends: bool
+    ) -> tuple[dict[Origin, int] | None, dict[Origin, int], Installed | None]:
+        """Branches that it ends here, ends of logs that it brings, and the end of it where it is refused."""
+        branches = self._branches(head)
+        # a cloud has no say in where the log of a member ends
+        ended = {} if cloud and ends else self._ends(head)
+        return branches, ended, self._refusal(head, branches, ended, now_ms, cloud=cloud, peer=peer)
 
     def _take_out(
         self,
