@@ -248,6 +248,28 @@ def test_peers_are_enabled_tested_removed_and_added(watched: Watched, first: Mem
     assert (added.address, tuple(added.oauth2.scopes)) == ("127.0.0.1:1", ("entgldb:sync", "other"))
 
 
+def test_keys_and_secrets_are_changed_by_name(watched: Watched, first: Member) -> None:
+    first.db.peers.add_cloud_peer(
+        "cloud-7", "h:9", authority="https://id.example", client_id="me", client_secret="old", enabled=False
+    )
+    page = watched.show("nodes")
+    page.get_by_text("Keys and secrets").click()
+    page.get_by_role("button", name="New cluster key").click()
+    confirm(page, "lan-1", "New cluster key")
+    watched.toast("a new key is made")
+    soon("a key is made", lambda: first.db.nodes.cluster_key())
+    page.reload()
+    page.get_by_text("Keys and secrets").click()
+    page.get_by_label("New secret of cloud-7").fill("another")
+    form = page.locator("form", has_text="New secret of cloud-7")
+    form.get_by_role("button", name="Change the secret").click()
+    confirm(page, "cloud-7", "Change the secret")
+    watched.toast("the secret changes over")
+    rows = {row.node_id: row.changes_over_until for row in first.db.peers.secrets()}
+    assert rows["cloud-7"] is not None
+    first.db.peers.remove_remote_peer("cloud-7")
+
+
 def test_what_waits_is_decided(watched: Watched, first: Member) -> None:
     page = watched.show("upkeep")
     page.get_by_role("button", name="Try again").click()
@@ -388,28 +410,6 @@ def test_a_machine_is_invited_and_the_code_is_forgotten(watched: Watched, http: 
     page.get_by_role("button", name="Withdraw").click()
     watched.toast("withdrawn")
     expect(page.locator("main")).to_contain_text("it was withdrawn")
-
-
-def test_keys_and_secrets_are_changed_by_name(watched: Watched, first: Member) -> None:
-    first.db.peers.add_cloud_peer(
-        "cloud-7", "h:9", authority="https://id.example", client_id="me", client_secret="old", enabled=False
-    )
-    page = watched.show("nodes")
-    page.get_by_text("Keys and secrets").click()
-    page.get_by_role("button", name="New cluster key").click()
-    confirm(page, "lan-1", "New cluster key")
-    watched.toast("a new key is made")
-    soon("a key is made", lambda: first.db.nodes.cluster_key())
-    page.reload()
-    page.get_by_text("Keys and secrets").click()
-    page.get_by_label("New secret of cloud-7").fill("another")
-    form = page.locator("form", has_text="New secret of cloud-7")
-    form.get_by_role("button", name="Change the secret").click()
-    confirm(page, "cloud-7", "Change the secret")
-    watched.toast("the secret changes over")
-    rows = {row.node_id: row.changes_over_until for row in first.db.peers.secrets()}
-    assert rows["cloud-7"] is not None
-    first.db.peers.remove_remote_peer("cloud-7")
 
 
 def test_a_node_is_retired_by_its_name(watched: Watched, first: Member) -> None:
