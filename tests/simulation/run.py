@@ -156,6 +156,8 @@ class Run:
         self._no_false_alarm()
         damage.at_rest(self.world, self.remaining(), self.options.bandwidth)
         believed(self.world, self.remaining())
+        # a node may have told something of itself since
+        self._settle()
         return self.finish(healed_in)
 
     def remaining(self) -> list[SimulatedNode]:
