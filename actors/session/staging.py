@@ -140,8 +140,10 @@ class Stage:
 
     def _add(self, one: Staged, writers: Writers, ctx: Context, count: Callable[[Reason], None]) -> None:
         origin = one.origin
-        before = self._tails.get(origin)
+        before, again = self._tails.get(origin), False
         if before is not None and not _follows(one, before):
+            # looked for before it is let go: the sender may not have heard of that yet
+            again = any(one.digest == waits.digest for waits in self._waiting[: self._carried])
             self._let_go(writers.had())
             before = self._tails.get(origin)
         if before is None:
@@ -150,7 +152,7 @@ class Stage:
                 return
         elif not _follows(one, before):
             # those of one origin are always a chain: the last signature proves them all
-            self._begin_anew(one, before)
+            self._begin_anew(one, before, again=again)
         if one.header.collection == ENDED and not writers.may_end(one.header):
             raise ProtocolError(f"{one.header.version} ends a log of another cluster")
         self._waiting.append(one)
@@ -168,14 +170,15 @@ class Stage:
         self._carried = len(kept)
         self._tails = {one.origin: one for one in self._waiting}
 
-    def _begin_anew(self, one: Staged, before: Staged) -> None:
-        """The sender has begun again with what we do not have: all that waits comes once more, but for what
-        it has taken out of its log meanwhile, as that was given an end or was another branch.
+    def _begin_anew(self, one: Staged, before: Staged, *, again: bool) -> None:
+        """The sender has begun again with what we did not have when it heard of us last: all that waits comes
+        once more, but for what it has taken out of its log meanwhile, as that was given an end or was another
+        branch. ``again``: ``one`` has waited here.
 
         Raises ProtocolError where it has not, and effects could come without the causes that wait.
         """
         carried = self._waiting[: self._carried]
-        if before not in carried or all(one.digest != waits.digest for waits in carried):
+        if before not in carried or not again:
             raise ProtocolError(f"{one.header.version} does not follow what came before it")
         del self._waiting[: self._carried]
         self._carried = 0

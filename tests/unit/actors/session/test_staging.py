@@ -117,6 +117,17 @@ def test_a_sender_may_begin_again_behind_what_another_has_brought_meanwhile() ->
     assert (ready.entries, ready.fault, rig.counted) == (some, "", [])
 
 
+def test_a_sender_may_begin_again_before_what_another_has_brought_meanwhile() -> None:
+    """It has not heard of that yet."""
+    rig, whole = Rig(), entries(6, 6)
+    rig.take(whole[:3])
+    rig.take(whole[3:4])
+    for _ in range(3):
+        rig.log.add(ORIGIN)
+    assert rig.take(whole[1:]).entries == without_signatures(whole[1:5]) + whole[5:]
+    assert rig.counted == []
+
+
 def test_a_sender_may_begin_again_without_what_it_has_taken_out() -> None:
     """A log of which it has the beginning of a group was given its end."""
     taken_out, some, rig = entries(2, group_size=3), entries(3, writer=OTHER), Rig()
