@@ -15,6 +15,7 @@ WHOLE: dict[int, str] = {
     1039: "what a reset wrote again was stamped before a pruned version that it replaces",
     1112: "the watch looked at the end a moment after all was settled: a node had told something of itself",
     1264: "a sender that began again was refused, for others had brought the entry at which it began",
+    1720: "the watch did not see that what an entry names was recorded alone, where both came at one look",
     5070: "a gateway did not keep the proof of who had written what a cloud gave it in the seventeenth round",
     6037: "what a reset wrote again named what it had put off, and two nodes listed other conflicts for it",
     5125: "a disk went back with the only copy of a rule, and all waited for it who had its header",

@@ -72,6 +72,9 @@ class Watch:
         self._count_branches(node, set(held))
         rows = oracle.read_log(node.store.connection, self._read.get(node.name, 0))
         self._goes_back(node, rows)
+        if node.role == "lan":
+            waits = {row.operation.id for row in rows if not row.applied}
+            self._recorded[node.name] = self._recorded.get(node.name, set()) | waits
         for row in rows:
             self._read[node.name] = row.lsn
             self._logs.setdefault(node.name, {})[row.operation.id] = row
@@ -79,11 +82,9 @@ class Watch:
             self._parent(node, row)
             self._cause(node, row, {*held, *self._held.get(node.name, {})})
         self._held[node.name] = held
-        if node.role == "lan":
-            recorded = self._recorded.get(node.name, set()) | {
-                row.operation.id for row in rows if not row.applied
-            }
-            self._recorded[node.name] = recorded and recorded & oracle.recorded(node.store.connection)
+        recorded = self._recorded.get(node.name)
+        if recorded:
+            self._recorded[node.name] = recorded & oracle.recorded(node.store.connection)
         self._forgets(node)
 
     def log(self, node: SimulatedNode) -> list[Logged]:
