@@ -49,9 +49,11 @@ class Cas:
         False where it tells more often on one link than a cluster has keys: each time costs signatures that
         are to be verified.
         """
+        if not peer.certified:
+            return True
         peer.times_told += 1
-        if not peer.certified or peer.times_told > CHAIN_MAX:
-            return not peer.certified
+        if peer.times_told > CHAIN_MAX:
+            return False
         cluster = "" if peer.hello is None else peer.hello.cluster
         member = self._keys.is_for(peer.certified, peer.key_shown, peer.under)
         self._witness.hear(cluster, said.ca_key, said.successors, member=member)
