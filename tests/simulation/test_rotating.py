@@ -392,7 +392,8 @@ def test_a_mistake_in_the_rule_is_noticed(
         story(history)
 
 
-def test_clouds_believe_the_writers_that_a_later_key_has_attested() -> None:
+def certified_with_a_cloud() -> Run:
+    """Three nodes that show certificates, linked with a cloud."""
     run = Run(3, options=quiet(3, cloud=True))
     assert run.cloud is not None
     run.network.certified = True
@@ -400,6 +401,12 @@ def test_clouds_believe_the_writers_that_a_later_key_has_attested() -> None:
         node.initial_peers = (initial_peer(run.cloud),)
     start(run)
     run.world.run(20.0)
+    return run
+
+
+def test_clouds_believe_the_writers_that_a_later_key_has_attested() -> None:
+    run = certified_with_a_cloud()
+    assert run.cloud is not None
     one = run.lan[0]
     one.ask("store", RotateKey(RequestId(bytes(16), 1)), Nobody())
     run.world.run(20.0)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from entgldb.messages.administration import ResetClock, RotateKey
 from entgldb.messages.client import RequestId
 from tests.simulation.events.faults import Nobody
-from tests.simulation.run import Run, initial_peer
-from tests.simulation.test_calm import quiet, start
-from tests.simulation.test_rotating import AHEAD_MS
+from tests.simulation.run import Run
+from tests.simulation.test_rotating import AHEAD_MS, certified_with_a_cloud
 from tests.simulation.world.node import SimulatedNode
 
 
@@ -18,13 +17,8 @@ def leads(run: Run, node: SimulatedNode) -> bool:
 def test_clouds_believe_the_log_of_a_maker_of_another_key_at_once() -> None:
     """It has begun the log before it heard of the key that counts. The gateway has that one, and passes the
     log on."""
-    run = Run(3, options=quiet(3, cloud=True))
+    run = certified_with_a_cloud()
     assert run.cloud is not None
-    run.network.certified = True
-    for node in run.lan:
-        node.initial_peers = (initial_peer(run.cloud),)
-    start(run)
-    run.world.run(20.0)
     gateway = next(node for node in run.lan if leads(run, node))
     maker, other = (node for node in run.lan if node is not gateway)
     ways = {(maker.name, node.name) for node in run.nodes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -205,10 +205,8 @@ def mended_under_its_old_number() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def supplied_under_its_old_number() -> Iterator[None]:
-    """A document that is applied long after it was recorded is shown under the number of its log row."""
-    merge = Applier.merge
+def under_the_number_of_its_log_row(merge: Callable[..., None]) -> Callable[..., None]:
+    """``Applier.merge``, where the document takes no number of its own."""
 
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
         self.batch.flush()
@@ -219,7 +217,13 @@ def supplied_under_its_old_number() -> Iterator[None]:
         ).fetchone()
         merge(self, header, text, row[0] if row else lsn)
 
-    with patch.object(Applier, "merge", careless):
+    return careless
+
+
+@contextmanager
+def supplied_under_its_old_number() -> Iterator[None]:
+    """A document that is applied long after it was recorded is shown under the number of its log row."""
+    with patch.object(Applier, "merge", under_the_number_of_its_log_row(Applier.merge)):
         yield
 
 

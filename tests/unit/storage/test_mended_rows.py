@@ -32,6 +32,7 @@ from entgldb.storage.snapshot import freeze
 from entgldb.storage.store import Store
 from tests.contract import test_clock_marks, test_naming
 from tests.contract.test_store import NOW, Bench
+from tests.simulation.mutants.keeping import under_the_number_of_its_log_row
 from tests.unit.storage.documents import test_feed
 from tests.unit.storage.file import test_database
 from tests.unit.storage.log import test_limits, test_prune, test_requests, test_unfit_batches
@@ -115,19 +116,6 @@ def again_and_again(_: Any) -> Any:
 def need(good: bool) -> None:
     if not good:
         raise InvalidError("once more, without those that could not be merged")
-
-
-def under_the_number_of_its_log_row(merge: Any) -> Any:
-    def mistaken(self: Applier, header: Header, text: str | None, lsn: int) -> None:
-        self.batch.flush()
-        row = self.connection.execute(
-            "SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
-            " WHERE o.name = ? AND l.seq = ?",
-            header.version,
-        ).fetchone()
-        merge(self, header, text, row[0])
-
-    return mistaken
 
 
 def memory() -> Bench:
