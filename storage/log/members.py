@@ -13,7 +13,6 @@ from entgldb.messages.model import Origin, node_of
 from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.ended import any_log
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
 
@@ -84,7 +83,7 @@ def clocks_shown(connection: sqlite3.Connection, state: State) -> list[int]:
     )
     latest = {node_of(origin): shown_ms for origin, shown_ms in rows}
     latest.pop(node_of(state.own), None)
-    return [shown_ms for name, shown_ms in latest.items() if any_log(name) not in state.ended]
+    return [shown_ms for name, shown_ms in latest.items() if not state.is_out(name)]
 
 
 def known_ms(connection: sqlite3.Connection, state: State, now_ms: int) -> int:

@@ -29,7 +29,7 @@ from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail, Writer, entries, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
-from entgldb.storage.rules.ended import any_log, ending
+from entgldb.storage.rules.ended import ending
 from entgldb.storage.rules.header import MERGE, Header, decode
 from entgldb.storage.rules.incarnations import Why
 
@@ -217,12 +217,11 @@ def _in_turn(header: Header) -> list[Version]:
 
 def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
     """The end of our log as far as some other node has it that is not expelled, or it is stamped right."""
-    known = transaction.state.origins[transaction.state.own]
+    state = transaction.state
+    known, own = state.origins[state.own], node_of(state.own)
     seq = healing.first_ahead(transaction.connection, known.number, known.head.seq, bound) - 1
-    ended, own = transaction.state.ended, node_of(transaction.state.own)
     rows = [(one.row, node_of(one.row.origin)) for one in members.members(transaction.connection).values()]
-    others = [row for row, name in rows if name != own and any_log(name) not in ended]
-    told = [row.vector.get(transaction.state.own, 0) for row in others]
+    told = [row.vector.get(state.own, 0) for row, name in rows if name != own and not state.is_out(name)]
     return _head(transaction, known, max([seq, known.floor, *told]))
 
 
