@@ -312,7 +312,7 @@ class Run:
         if any(node.log.held() for node in self.lan):
             return "entries are held"
         asked_for = {one for node in self.lan for one in node.log.unapplied(PAGE_ROWS_MAX)}
-        if asked_for and asked_for - self.watch.lost(self.nodes):
+        if asked_for and asked_for - self.watch.lost(self.remaining()):
             return "entries are not supplied"
         return ""
 
