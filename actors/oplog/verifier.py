@@ -281,10 +281,9 @@ class Verifier:
         through = places[-1] if first + COPIES_MAX < len(serving.places) else listing.through
         # before the rows: what the vector covers has then done its work on them
         vector = self._log.vector()
-        waits = {reconcile.place_of(*key) for key in self._documents.waiting()}
-        waits |= set(reconcile.unpack_places(asked.waits))
-        told = [place for place in places if place in listing.keys and place not in waits]
-        shown, whole = _bounded(self._copies((listing.keys[place] for place in told), asked.vector, waits))
+        waits = set(reconcile.unpack_places(asked.waits))
+        told = [listing.keys[place] for place in places if place in listing.keys]
+        shown, whole = _bounded(self._copies(told, asked.vector, waits))
         if not whole:
             through = reconcile.place_of(shown[-1].collection, shown[-1].key)
             places = [place for place in places if place <= through]
@@ -296,12 +295,14 @@ class Verifier:
         )
 
     def _copies(self, keys: Iterable[Place], theirs: Vector | None, waits: set[bytes]) -> Iterator[wire.Copy]:
-        """Our rows of these keys; of what the log still brings the peer the places alone, in ``waits``.
+        """Our rows of these keys; of those that an entry is still to change, here or there, the places alone,
+        in ``waits``.
 
         Such a row decides nothing, and on a slow line would keep back the very entries that it waits for.
         """
         coming: set[Place] | None = None
-        for copy in self._documents.copies(keys):
+        waits |= {reconcile.place_of(*key) for key in self._documents.waiting()}
+        for copy in self._documents.copies(key for key in keys if reconcile.place_of(*key) not in waits):
             place = (copy.collection, copy.key)
             waiting = theirs is not None and not covers_copy(theirs, copy)
             if theirs is not None and copy.stamps is not None and not waiting:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.oplog import verifier, walker
 from entgldb.actors.oplog.verify_run import WAITS_MAX, PeerState, Run
 from entgldb.messages.client import Write
+from entgldb.messages.model import NODES, Entry
+from entgldb.messages.wire import Copies
 from entgldb.storage.repair import copies
 from entgldb.storage.rules.results import Walked
-from tests.unit.actors.oplog.verify_rig import Pair, Side, Writing
+from tests.unit.actors.oplog.verify_rig import NOW, Pair, Side, Writing
 
 
 def doc(key: str, body: bytes = b'{"a":1}') -> Write:
@@ -46,6 +50,29 @@ def test_a_document_into_which_the_log_still_brings_an_older_change_is_not_shown
     found = pair.run()
     assert (found["result"], found["waiting"], pair.shown) == ("waiting", 1, 0)
     sides[behind].take(older)
+    assert pair.run()["result"] == "equal"
+
+
+def test_a_document_whose_change_is_recorded_while_it_is_compared_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cloud brings the header alone of an older change: equal vectors, and two documents."""
+    pair, third = Pair(), Side("third")
+    compare = verifier.Verifier._compare_copies
+    older = third.write(Write(NODES, "k", b'{"f":1}'), system=True)
+    newer = pair.one.write(doc("other"), Write(NODES, "k", b'{"a":1}'), system=True)
+    pair.two.take([*newer, *older])
+
+    def recorded(self: verifier.Verifier, state: PeerState, run: Run, told: Copies, ctx: Context) -> None:
+        with pair.one.store.group():
+            pair.one.store.apply([Entry(entry.header, None) for entry in older], NOW, cloud=True)
+        compare(self, state, run, replace(told, vector=pair.one.store.vector()), ctx)
+
+    monkeypatch.setattr(verifier.Verifier, "_compare_copies", recorded)
+    found = pair.run()
+    assert (pair.one.counts, pair.two.counts) == ({}, {})
+    assert (found["result"], found["waiting"]) == ("waiting", 1)
+    pair.one.take(older)
     assert pair.run()["result"] == "equal"
 
 
