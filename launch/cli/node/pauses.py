@@ -52,12 +52,17 @@ def resume(db: Database, as_json: bool, what: str | None) -> None:
     Example: entgldb resume cloud
     """
     rows: list[Any] = list(db.status("store").get("pauses") or [])
-    for kind in [what] if what else [row["what"] for row in rows]:
+    before = [row["what"] for row in rows]
+    for kind in [what] if what else before:
         rows = _set(db, kind, paused=False)
     if as_json:
         show({"pauses": rows})
-    else:
-        _say(rows)
+        return
+    for kind in [what] if what else before:
+        say(f"{kind} sync of this node {'is resumed' if kind in before else 'was not paused'}")
+    if not what and not before:
+        say("nothing was paused")
+    _say(rows)
 
 
 def _set(db: Database, what: str, *, paused: bool, seconds: float = 0.0) -> list[Any]:
@@ -74,5 +79,3 @@ def _say(rows: list[Any]) -> None:
         if row["left"] is not None:
             until = f"for {told(math.ceil(row['left']))} more, until {utc(row['until_ms'])}"
         say(f"{row['what']} sync of this node is paused {until}")
-    if not rows:
-        say("nothing is paused")

@@ -98,8 +98,11 @@ def test_links_are_paused_for_a_while_and_resumed(verb: Verb) -> None:
     found = told(verb, "doctor", "network", "cloud")["topics"]
     assert [one["remedy"] for one in found["network"]["findings"]] == ["entgldb resume lan"]
     assert found["cloud"]["findings"][0]["remedy"] == "entgldb resume cloud"
-    assert verb("resume", "lan")[1].startswith("cloud sync")
-    assert verb("resume")[1] == "nothing is paused\n"
+    still = "cloud sync of this node is paused until it is resumed\n"
+    assert verb("resume", "lan")[1] == "lan sync of this node is resumed\n" + still
+    assert verb("resume", "lan")[1] == "lan sync of this node was not paused\n" + still
+    assert verb("resume")[1] == "cloud sync of this node is resumed\n"
+    assert verb("resume")[1] == "nothing was paused\n"
     assert verb("pause", "wan")[0] == verb("pause", "lan", "--for", "soon")[0] == 2
     soon(lambda: told(verb, "gateway")["gateway"] == "lan-1")
 

@@ -25,6 +25,10 @@ VIEWS += ("conflicts", "peers", "nodes", "upkeep")
 HOSTILE = "<script>document.title='bad'</script>"
 ALL_SEEN = "[...document.querySelectorAll('.scroll, nav')].every(one => one.scrollWidth <= one.clientWidth)"
 """No column of a table, and no view, is reached by scrolling to the side alone."""
+ONE_VALUE = """[...document.querySelectorAll('.cards td[data-label]')].filter(cell =>
+  [...cell.childNodes].filter(part => part.textContent.trim() || part.nodeName == 'BR').length > 1
+).map(cell => cell.outerHTML)"""
+"""On a phone the parts of a cell stand side by side: its label, and one value."""
 SECONDS = 20.0
 
 
@@ -104,6 +108,7 @@ def test_each_view_fits_and_goes_wrong_nowhere(
         page = own.show(view)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
         assert page.evaluate(ALL_SEEN), view
+        assert page.evaluate(ONE_VALUE) == [], view
     context.close()
     assert own.faults == []
     assert own.refused == []
