@@ -11,7 +11,7 @@ from typing import Any, Final
 from entgldb.client.health.finding import Finding, Look
 from entgldb.launch.bench.machine import file_system, fsync_ms
 from entgldb.launch.doctor.outside import Place
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, NotFoundError
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.wal_watch import name_of, readers_of
 from entgldb.storage.indexes.listing import indexes
@@ -93,10 +93,10 @@ def _is_ours(process: int, place: Place) -> bool:
 
 def db(place: Place) -> Look:
     """SQLite's own quick check, and the indexes of this node."""
-    if not (place.directory / "entgldb.db").exists():
-        return Look({"file": "not made yet"}, [])
     try:
         connection = open_reader(place.directory)
+    except NotFoundError:
+        return Look({"file": "not made yet"}, [])
     except EntglError as fault:
         return Look({}, [Finding("db", "damaged", "", fault.text)])
     try:

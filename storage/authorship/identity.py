@@ -9,12 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from entgldb.messages.errors import ConfigError, CorruptError
+from entgldb.messages.errors import ConfigError, CorruptError, NotFoundError
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship.keys import public_of
 from entgldb.storage.file.faults import HINT_DAMAGED, translating
-from entgldb.storage.file.fingerprint import DATABASE
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.rules.authorship import incarnation
 from entgldb.storage.rules.incarnations import Why
@@ -101,14 +100,12 @@ def owner_of(directory: Path) -> str:
 
     Raises ConfigError for a file of another program.
     """
-    if not (directory / DATABASE).exists():
+    try:
+        with closing(open_reader(directory)) as connection, translating(directory):
+            row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
+    except NotFoundError:
         return ""
-    with closing(open_reader(directory)) as connection, translating(directory):
-        # a file whose making was cut short has no table yet
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_meta'").fetchone():
-            return ""
-        row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
-    return "" if row is None else node_of(row[0])
+    return node_of(row[0])
 
 
 def _fit(origin: Origin, public: bytes, seed: bytes) -> bool:

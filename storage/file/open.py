@@ -34,6 +34,8 @@ _PARTS_OF_FORMAT: Final = (
     " (SELECT 1 FROM sqlite_master WHERE name = '_entgldb_runs')"
 )
 """The newest parts of the newest format: files from before the release do not have them."""
+_IDENTITY: Final = "SELECT count(*) FROM _entgldb_meta WHERE name IN ('origin', 'file_id')"
+_IDENTITY_ROWS: Final = 2
 _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint: a page that is written often is copied back less often."""
 STATEMENTS: Final = 256
@@ -84,7 +86,10 @@ def _migrated() -> bytes:
 
 
 def open_reader(directory: str | Path) -> sqlite3.Connection:
-    """Open the file read-only, as every process but the store does."""
+    """Open the file read-only, as every process but the store does.
+
+    Raises NotFoundError where there is none, or none that is made to the end; ConfigError, CorruptError.
+    """
     path = Path(directory) / FILE
     if not path.exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
@@ -94,6 +99,7 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
         with closed_on_fault(connection):
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             refuse_foreign(connection, FILE)
+            _refuse_unmade(connection, path)
     except (sqlite3.Error, UnicodeDecodeError) as fault:
         raise _not_allowed(path) or translated(fault, str(path)) from fault
     return connection
@@ -236,6 +242,19 @@ def refuse_foreign(connection: sqlite3.Connection, name: str) -> None:
             f"{name} has format {found}, this release knows up to {FORMAT}",
             hint="use the newer release of entgldb that wrote it",
         )
+
+
+def _refuse_unmade(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file without an identity: a node is making it just now, or was killed when it made it."""
+    made = 0
+    if connection.execute("PRAGMA user_version").fetchone()[0]:
+        made = connection.execute(_IDENTITY).fetchone()[0]
+    if not made:
+        raise NotFoundError(
+            f"{path} is not made to its end", hint="start the node there, or wait until it runs"
+        )
+    if made < _IDENTITY_ROWS:
+        raise CorruptError(f"{path} does not say whose it is", hint=HINT_DAMAGED)
 
 
 def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -> None:
