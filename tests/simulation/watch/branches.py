@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-
-from tests.simulation.run import Result
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 REASONS = (
     "authority-unreachable",
@@ -107,14 +106,41 @@ SEEN = (
 """Observed from outside."""
 
 
-def total(results: Iterable[Result]) -> dict[str, int]:
+_NAMES = [
+    f"{kind} {name}"
+    for kind, names in (("reason", REASONS), ("fault", FAULTS), ("seen", SEEN))
+    for name in names
+]
+
+
+class Counted(Protocol):
+    """The branches that one seed took, by where they are counted."""
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    @property
+    def faults(self) -> Mapping[str, int]: ...
+    @property
+    def reached(self) -> Mapping[str, int]: ...
+
+
+def total(results: Iterable[Counted]) -> dict[str, int]:
     """How often each branch of the closed list was taken; a branch is named with where it is counted."""
+    counts = _counted(results)
+    return {name: counts[name] for name in _NAMES}
+
+
+def beyond(results: Iterable[Counted]) -> dict[str, int]:
+    """The same of those that are in no list: no seed has to take them."""
+    return {name: times for name, times in _counted(results).items() if name not in _NAMES}
+
+
+def _counted(results: Iterable[Counted]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for result in results:
         for kind, found in (("reason", result.counts), ("fault", result.faults), ("seen", result.reached)):
             counts.update({f"{kind} {name}": times for name, times in found.items()})
-    named = [("reason", REASONS), ("fault", FAULTS), ("seen", SEEN)]
-    return {f"{kind} {name}": counts[f"{kind} {name}"] for kind, names in named for name in names}
+    return counts
 
 
 def table(counts: dict[str, int]) -> str:
