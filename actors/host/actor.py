@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import time
 import traceback
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from entgldb.actors.behaviour import Asker, Behaviour, Caller, Edge, Life, refused
 from entgldb.actors.host import build  # host_wire before thespian: it binds to loopback
@@ -58,6 +59,14 @@ LAUNCHER_CODES = {Stopped: b"S", Reload: b"L", Well: b"W"}
 """The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
 
+class _Question(NamedTuple):
+    """One that was forwarded, and has no answer yet."""
+
+    asker: Asker | None
+    actor: str
+    until: float
+
+
 class Inherited:
     """The facts that the launcher sets before the first fork, and that every actor process finds set."""
 
@@ -83,8 +92,9 @@ class Host(OfThisMachine):
         """Addresses of children that nothing was told yet."""
         self._pids: dict[str, int] = {}
         self._parked: dict[str, deque[bytes]] = {}
-        self._asked: dict[int, tuple[Asker | None, str]] = {}
-        self._timers: Timers[Message | int] = Timers()
+        self._asked: dict[int, _Question] = {}
+        """In the order of their ends, since all have the same time."""
+        self._timers: Timers[Message] = Timers()
         self.within = False
         self._numbers = 0
         self._to_send = False
@@ -125,12 +135,11 @@ class Host(OfThisMachine):
             self.answer(asker, refused(EntglError(text, code=ErrorCode.TIMEOUT, hint="try again")))
             return
         number = self._number()
-        self._asked[number] = (asker, actor)
-        self._wake_after(FORWARD_TIMEOUT, number)
+        self._asked[number] = _Question(asker, actor, self.monotonic() + FORWARD_TIMEOUT)
         self._send_to(actor, codec.encode(inner, number))
 
     def after(self, seconds: float, message: Message) -> None:
-        self._wake_after(seconds, message)
+        self._timers.add(self.monotonic() + max(0.0, seconds), message)
 
     def spawn(self, name: str) -> None:
         Inherited.cells[name].turn()
@@ -174,7 +183,7 @@ class Host(OfThisMachine):
 
     def due(self) -> float:
         """When the next timer is due. An idle actor turns its loop all the same, for its supervisor."""
-        return min(self._timers.next(), self._turned_at + BEAT_SECONDS)
+        return min(self._timers.next(), self._next_end(), self._turned_at + BEAT_SECONDS)
 
     def turn(self) -> bool:
         """Serve what is ready; whether something is to leave by Thespian."""
@@ -200,7 +209,8 @@ class Host(OfThisMachine):
         """All that timers, children, lane and edge have, then flush."""
         self._turned_at = self.monotonic()
         for due in self._timers.pop_due(self._turned_at):
-            self._fenced(self._woken, due)
+            self._fenced(self._dispatch, due, None)
+        self._fenced(self._end_questions)
         exited = self._children.exited()
         if self._lane is not None:
             # whatever a child has said comes before its end
@@ -250,8 +260,8 @@ class Host(OfThisMachine):
             return
         number = decoded.request_id
         if back is None:
-            asker, _ = self._asked.pop(number, (None, ""))
-            self.answer(asker, decoded.message)
+            question = self._asked.pop(number, None)
+            self.answer(None if question is None else question.asker, decoded.message)
             return
 
         def answer(message: Message) -> None:
@@ -348,10 +358,19 @@ class Host(OfThisMachine):
 
     def _forget_asked(self, gone: set[str]) -> None:
         """Questions to an actor that is gone have no answer: whoever asked may ask the next one at once."""
-        for number in [number for number, (_, actor) in self._asked.items() if actor in gone]:
-            asker, actor = self._asked.pop(number)
+        for number in [number for number, one in self._asked.items() if one.actor in gone]:
+            asker, actor, _ = self._asked.pop(number)
             text = f"{actor} ended before it answered"
             self.answer(asker, refused(NoAnswerError(text, hint="try again", definite=False)))
+
+    def _next_end(self) -> float:
+        """When the first question is given up; infinite where there is none."""
+        return next((one.until for one in self._asked.values()), math.inf)
+
+    def _end_questions(self) -> None:
+        while self._next_end() <= self._turned_at:
+            asker, actor, _ = self._asked.pop(next(iter(self._asked)))
+            self.answer(asker, refused(NoAnswerError(f"{actor} did not answer", definite=False)))
 
     def _send_to(self, name: str, payload: bytes) -> None:
         if self._lane is not None and self._lane.send(name, payload):
@@ -365,16 +384,6 @@ class Host(OfThisMachine):
         if len(parked) > PARKED_MAX:
             parked.popleft()
             self._dropped()
-
-    def _woken(self, due: Message | int) -> None:
-        if isinstance(due, Message):
-            self._dispatch(due, None)
-        elif due in self._asked:
-            asker, actor = self._asked.pop(due)
-            self.answer(asker, refused(NoAnswerError(f"{actor} did not answer", definite=False)))
-
-    def _wake_after(self, seconds: float, due: Message | int) -> None:
-        self._timers.add(self.monotonic() + max(0.0, seconds), due)
 
     def _number(self) -> int:
         self._numbers += 1

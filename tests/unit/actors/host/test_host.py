@@ -1,4 +1,4 @@
-"""The production host around a behaviour, with a pretended Thespian actor: fences, timers, forwarding."""
+"""The production host around a behaviour, with a pretended Thespian actor: fences, timers, lanes."""
 
 from __future__ import annotations
 
@@ -269,53 +269,6 @@ def test_what_is_told_to_an_absent_actor_waits_for_it_within_bounds(serving: Rig
     serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
     assert serving.said(ASK) == [(1002, 0, Ping())] * host.PARKED_MAX
     assert serving.subject.counts == {"unreachable": 3}
-
-
-def test_a_forwarded_question_brings_its_answer_to_whoever_asked(serving: Rig) -> None:
-    serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
-    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
-    ((port, number, question),) = serving.said(ASK)
-    assert (port, question) == (1002, Status())
-    assert number != 0
-    serving.receive(Report({"from": "peer"}), number, ANSWER)
-    assert serving.said(ANSWER) == [(1003, 77, Report({"from": "peer"}))]
-    serving.receive(Report({"from": "peer"}), number, ANSWER)
-    assert serving.said(ANSWER) == []
-
-
-def test_a_forwarded_question_without_an_answer_ends_after_a_while(serving: Rig) -> None:
-    serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
-    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
-    answers, seconds = serving.said(ANSWER), 0.0
-    while not answers:
-        seconds += serving.wake()
-        answers = serving.said(ANSWER)
-    assert seconds == host.FORWARD_TIMEOUT
-    ((_, _, answer),) = answers
-    assert isinstance(answer, Refused)
-    assert (answer.code, answer.definite) == ("timeout", False)
-
-
-@pytest.mark.parametrize("later", [{}, {"peer": 8}])
-def test_a_forwarded_question_ends_with_the_actor_that_had_it(serving: Rig, later: dict[str, int]) -> None:
-    serving.receive(Addresses({"peer": b"1002", "other": b"1004"}, {"peer": 7, "other": 9}), sender=NODE)
-    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
-    serving.receive(Relay("other", codec.encode(Status())), 78, sender=SOMEBODY)
-    serving.said(ASK)
-    handles = {"peer": b"1005"} if later else {}
-    serving.receive(Addresses({**handles, "other": b"1004"}, {**later, "other": 9}), sender=NODE)
-    ((port, number, answer),) = serving.said(ANSWER)
-    assert (port, number) == (1003, 77)
-    assert isinstance(answer, Refused)
-    assert (answer.code, answer.text, answer.definite) == ("timeout", "peer ended before it answered", False)
-
-
-def test_a_question_for_an_absent_actor_is_refused_at_once(serving: Rig) -> None:
-    serving.receive(Relay("peer", codec.encode(Status())), 77)
-    ((_, number, answer),) = serving.said(ANSWER)
-    assert number == 77
-    assert isinstance(answer, Refused)
-    assert answer.text == "peer is not here now"
 
 
 def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
