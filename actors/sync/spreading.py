@@ -6,6 +6,7 @@ cloud peers, the row that tells of them in heartbeats says it (``actors.session.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -53,6 +54,8 @@ class Spreading:
     def __init__(self, log: LogReader, members: Members, sessions: Sessions) -> None:
         self._log, self._members, self._sessions = log, members, sessions
         self._waiting: list[_Waiting] = []
+        self._woken_at = 0.0
+        """When the timer is due that was set last."""
 
     def on_await_spread(self, message: AwaitSpread, ctx: Context) -> None:
         try:
@@ -62,12 +65,22 @@ class Spreading:
             return
         if not self._settled(waiting, ctx):
             self._waiting.append(waiting)
-            ctx.after(waiting.until - ctx.monotonic(), Tick(SPREAD))
+            self._wake(ctx)
 
     def look(self, ctx: Context) -> None:
         """After whatever came: answer those that have what they wait for, and those whose time is over."""
         if self._waiting:
             self._waiting = [one for one in self._waiting if not self._settled(one, ctx)]
+            self._wake(ctx)
+
+    def _wake(self, ctx: Context) -> None:
+        """Have a timer for the first that ends. Most are answered long before: one each would wake for
+        nothing."""
+        now = ctx.monotonic()
+        first = min((one.until for one in self._waiting), default=math.inf)
+        if first < math.inf and not now < self._woken_at <= first:
+            self._woken_at = first
+            ctx.after(first - now, Tick(SPREAD))
 
     def _question(self, message: AwaitSpread, ctx: Context) -> _Waiting:
         if len(self._waiting) >= SPREAD_WAITING_MAX:

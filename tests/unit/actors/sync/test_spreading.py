@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from entgldb.actors.sync.behaviour import Sync
-from entgldb.actors.sync.spreading import Need, needed
+from entgldb.actors.sync.spreading import SPREAD, Need, needed
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AwaitSpread
 from entgldb.messages.client import Refused, Report, RequestId, Write
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import MEMBERS_MAX, SPREAD_SECONDS_MAX, SPREAD_WAITING_MAX
-from entgldb.messages.local.actors import FrameIn
+from entgldb.messages.local.actors import FrameIn, Tick
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.model import NODES, REMOTE_PEERS
 from entgldb.messages.settings import SyncSettings
@@ -171,3 +171,19 @@ def test_a_cluster_without_a_cloud_has_none_to_wait_for() -> None:
     with pytest.raises(EntglError, match="no cloud peer"):
         needed("cloud", frozenset({"n2"}), frozenset())
     assert needed("cloud", frozenset({"n2", "x"}), frozenset("x")) == Need(frozenset("x"), 1)
+
+
+def test_questions_that_are_answered_leave_one_timer_and_the_first_that_ends_has_it() -> None:
+    rig = Rig()
+    late, answered = rig.ask("nodes:n3", 5.0), [rig.ask("peers:1", 5.0) for _ in range(10)]
+    early = rig.ask("nodes:n3", 3.0)
+    rig.n2_gains()
+    assert all(body(asker)["reached"] for asker in answered)
+    assert [due for due, _, message in rig.ctx._timers if message == Tick(SPREAD)] == [3.0, 5.0]
+    rig.ctx.run(3.1)
+    assert (len(early.answers), len(late.answers)) == (1, 0)
+    later = rig.ask("nodes:n3", 5.0)
+    rig.ctx.run(2.0)
+    assert (len(late.answers), len(later.answers)) == (1, 0)
+    rig.ctx.run(3.1)
+    assert len(later.answers) == 1
