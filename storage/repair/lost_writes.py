@@ -78,7 +78,8 @@ def _first_lacking(
 
     A number alone tells nothing: the file may have gone back, as nobody told, and two logs go on from there.
     Logs that have the same entry have the same ones before it. Of entries that the peers have pruned their
-    runs tell. Where nothing tells they lack it: an entry that is written in vain harms less than one lost.
+    runs tell, as far back as those are known: a branch begins with a run. Where nothing tells they lack it:
+    an entry that is written in vain harms less than one lost.
     """
     if origin not in state.origins:
         return 1
@@ -96,7 +97,7 @@ def _first_lacking(
                 return first
             header = decode(raw) if raw else None
             if theirs is None and seq <= known.head.seq:
-                lacks = seq > since and (header is None or header.begins)
+                lacks = header is None or header.begins
             else:
                 lacks = header is not None
             first = seq if lacks else first

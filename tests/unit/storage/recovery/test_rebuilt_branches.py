@@ -168,23 +168,25 @@ def test_a_branch_of_which_the_first_entry_cannot_be_read_comes_back(
 
 
 @FILLS
+@pytest.mark.parametrize("ours", [2, RUNS_MAX + 3])
 def test_a_branch_that_parted_before_all_runs_that_are_known_comes_back(
-    life: Life, fill: Callable[[Store, Store], None]
+    life: Life, ours: int, fill: Callable[[Store, Store], None]
 ) -> None:
     life.write([("common", "c")])
 
-    def written(name: str) -> None:
+    def written(name: str, runs: int) -> None:
         with closing(Store.open(life.home, "x", NOW)) as store:
-            for number in range(RUNS_MAX + 3):
+            for number in range(runs):
                 store.state.run = ""
                 put(store, f"{name}{number}", name)
             if name == "theirs":
                 give(store, life.peer)
 
-    life.is_undone(lambda: written("theirs"))
-    written("ours")
+    life.is_undone(lambda: written("theirs", RUNS_MAX + 3))
+    written("ours", ours)
     with closing(life.rebuilt(fill)) as store:
-        names = {f"{name}{number}": name for name in ("ours", "theirs") for number in range(RUNS_MAX + 3)}
+        names = {f"theirs{number}": "theirs" for number in range(RUNS_MAX + 3)}
+        names |= {f"ours{number}": "ours" for number in range(ours)}
         assert (shows(store), rivals(store)) == ({"common": "c"} | names, [])
 
 
@@ -205,6 +207,23 @@ def test_of_a_log_that_peers_have_nothing_is_written_again(
         assert shows(store) == {"k0": "k", "k1": "k", "k2": "k"} | dict(more)
         assert rivals(store) == []
         assert store.state.origins[store.origin].head.seq == 0
+
+
+@FILLS
+@pytest.mark.parametrize("torn", [False, True])
+def test_of_a_log_whose_runs_are_forgotten_only_what_comes_after_the_last_known_entry_is_written_again(
+    life: Life, *, torn: bool, fill: Callable[[Store, Store], None]
+) -> None:
+    """By the entry itself, or by the hash of it that the next one names."""
+    for number in range(2):
+        life.write([(f"k{number}", "k")], told=True)
+    life.write([("k1", "unsent")])
+    if torn:
+        life.damage("UPDATE _entgldb_oplog SET header = zeroblob(9) WHERE seq = 2")
+    put(life.peer, "k0", "peer", NOW + 1)
+    life.peer.connection.execute("DELETE FROM _entgldb_runs")
+    with closing(life.rebuilt(fill)) as store:
+        assert (shows(store), rivals(store)) == ({"k0": "peer", "k1": "unsent"}, [])
 
 
 @FILLS
