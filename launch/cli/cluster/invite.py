@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from entgldb.launch.joining.exchange import Admission
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
-OUTSIDE = ("192.0.2.1", 9)
-"""An address for documentation (RFC 5737). Asked for a way to it the kernel names our own address."""
 
 
 @click.command()
@@ -58,6 +55,7 @@ def invite(
     from entgldb.launch.joining.code import new_code
     from entgldb.launch.joining.doors import Invitation
     from entgldb.launch.joining.exchange import SEEDS_MAX
+    from entgldb.launch.joining.place import listener, own_address
     from entgldb.launch.node.config import load
     from entgldb.messages.administration import Event
 
@@ -79,11 +77,11 @@ def invite(
         taken = {*known, *known_nodes(directory), settings.sync.node_id}
         return _why_not(wanted, node_id, taken) or admission(key_file, node_id or wanted, seeds)
 
-    with _listener(host, port) as listener:
-        code = new_code(host, listener.getsockname()[1])
+    with listener(host, port) as waiting:
+        code = new_code(host, waiting.getsockname()[1])
         note(directory, Event.INVITED, node_id, f"for {minutes:g} minutes")
         _announce(code.text(), minutes, as_json, qr)
-        invitation = Invitation(listener, code.secret, admit)
+        invitation = Invitation(waiting, code.secret, admit)
         outcome = asyncio.run(_kept_open(invitation, minutes * 60, watched=bool(behalf)))
     pinned = accept_key(directory, outcome, settings.sync.node_id, known)
     if outcome.node_id:
@@ -135,16 +133,6 @@ def accept_key(directory: Path, outcome: Any, own: str, known: set[str]) -> bool
     return True
 
 
-def own_address() -> str:
-    """The address of this machine on the network by which it reaches others; loopback where it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
-        try:
-            trial.connect(OUTSIDE)
-            return str(trial.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
-
-
 def known_nodes(directory: Path) -> set[str]:
     """The ids of all nodes and cloud peers that the file knows, whether the node runs or not."""
     from entgldb.client.database import Database
@@ -172,17 +160,6 @@ def addresses(status: Mapping[str, Any]) -> list[str]:
     """Where the linked peers of a sync actor's status listen."""
     rows = [row for row in status.get("peers", ()) if row.get("state") == "connected"]
     return [str(row["address"]) for row in rows if row.get("address")]
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as fault:
-        raise InvalidError(
-            f"this machine cannot wait at {join_address(host, port)}: {fault.strerror or fault}",
-            hint="--at takes an address of this machine, --port a free port",
-        ) from None
 
 
 def _announce(code: str, minutes: float, as_json: bool, qr: bool) -> None:
