@@ -22,7 +22,7 @@ REMEDIES: Final = {
     "alarm": "entgldb status",
     "port-taken": "entgldb start",
     "port-closed": "entgldb status",
-    "certificate": "entgldb doctor network",
+    "certificate": "entgldb status",
     "alone": "entgldb add-static-peer",
     "unanswered": "entgldb nodes",
     "cluster-key": "entgldb init --cluster-key-file",

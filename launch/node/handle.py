@@ -12,10 +12,10 @@ from typing import Any
 
 from entgldb.launch.node.child import end, end_with_parent, environment
 from entgldb.launch.node.files import POLL, read_record, wait_stopped
+from entgldb.launch.node.process import START_SECONDS
 from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError
 from entgldb.messages.schema import Message
 
-START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 ASK_SECONDS = 5.0
 

@@ -15,8 +15,8 @@ from entgldb.launch.node.child import environment
 from entgldb.launch.node.files import in_use, read_record, remove_record, running, wait_stopped
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NoAnswerError, NoNodeError
 
-START_SECONDS: Final = 30.0
-"""A node that is not ready by then is given up."""
+START_SECONDS: Final = 60.0
+"""A node that is not ready by then is given up: one of a fresh installation compiles all its modules."""
 STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.02
 

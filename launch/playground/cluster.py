@@ -17,8 +17,9 @@ from typing import Any, Final, TypeVar
 
 from entgldb.client.database import Database
 from entgldb.launch.node.child import end, environment
-from entgldb.launch.node.handle import START_SECONDS, Node
+from entgldb.launch.node.handle import Node
 from entgldb.launch.node.init import CloudOptions, Plan, init, pick_port
+from entgldb.launch.node.process import START_SECONDS
 from entgldb.launch.playground.certificate import make_server_certificate
 from entgldb.launch.playground.processes import tree
 from entgldb.messages.errors import EntglError, NoAnswerError

@@ -116,7 +116,9 @@ def test_a_certificate_near_its_end_or_not_good_yet(
     (directory / "node.crt").write_bytes(leaf.public_bytes(Encoding.PEM))
     place = Place(directory)
     place.running = running
-    assert codes(outside.certificate(place)) == found
+    look = outside.certificate(place)
+    assert codes(look) == found
+    assert "entgldb doctor network" not in [one.remedy for one in look.findings], "that is what tells of it"
 
 
 def test_the_file_is_checked_and_a_broken_one_told(directory: Path) -> None:
