@@ -164,34 +164,41 @@ class ServerIdentity:
         """Raises ConfigError when the files are missing or do not belong together."""
         self._files = Path(certificate_file), Path(key_file)
         self._seen = self._look()
-        self._context = self._read()
+        self._shown = self._read()
 
     @property
     def server(self) -> ssl.SSLContext:
         """For the next link: of the files as they are now, or as they were while they could be used."""
+        return self._now()[0]
+
+    @property
+    def good_until_ms(self) -> int:
+        """The end of the certificate that the next link is shown, also where none comes for days."""
+        return self._now()[1]
+
+    def _now(self) -> tuple[ssl.SSLContext, int]:
         seen = self._look()
         if seen != self._seen:
             self._seen = seen
             try:
-                self._context = self._read()
+                self._shown = self._read()
                 log.info("the certificate %s was read again", self._files[0])
             except ConfigError as fault:  # one of the two may still be on its way
                 log.warning("the certificate of before is used: %s", fault.text)
-        return self._context
+        return self._shown
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         return [_stat(file) for file in self._files]
 
-    def _read(self) -> ssl.SSLContext:
+    def _read(self) -> tuple[ssl.SSLContext, int]:
         context = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         certificate_file, key_file = self._files
-        self.good_until_ms = good_until_ms(certificate_file)
         try:
             # an encrypted key is refused here instead of asking at the terminal
             context.load_cert_chain(certificate_file, key_file, password=lambda: b"")
         except (OSError, ValueError) as fault:
             raise ConfigError(f"tls_cert {certificate_file}, tls_key {key_file}: {fault}") from None
-        return context
+        return context, good_until_ms(certificate_file)
 
 
 def cloud_context(ca_pem: str = "") -> ssl.SSLContext:

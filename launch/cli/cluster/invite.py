@@ -83,10 +83,9 @@ def invite(
         _announce(code.text(), minutes, as_json, qr)
         invitation = Invitation(waiting, code.secret, admit)
         outcome = asyncio.run(_kept_open(invitation, minutes * 60, watched=bool(behalf)))
-    pinned = accept_key(directory, outcome, settings.sync.node_id, known)
     if outcome.node_id:
         note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}", outcome.key)
-    _report(outcome, as_json, pinned)
+    _report(outcome, as_json, accept_key(directory, outcome, settings.sync.node_id, known))
 
 
 def admission(key_file: str | Path, node_id: str, seeds: tuple[str, ...]) -> Admission:

@@ -71,3 +71,10 @@ def test_identities_tell_how_long_their_certificates_are_good(tmp_path: Path) ->
     now = time.time() * 1000
     assert 85 < (lan.good_until_ms - now) / 86_400_000 < 95
     assert 25 < (server.good_until_ms - now) / 86_400_000 < 35
+    key = made.key.read_bytes()
+    issue_server_certificate(tmp_path, days=60)
+    fresh = made.key.read_bytes()
+    made.key.write_bytes(key)
+    assert 25 < (server.good_until_ms - now) / 86_400_000 < 35, "while the two files do not belong together"
+    made.key.write_bytes(fresh)
+    assert 55 < (server.good_until_ms - now) / 86_400_000 < 65, "though no link has come since"
