@@ -91,7 +91,7 @@ def certificate(place: Place) -> Look:
     try:
         leaf = x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError) as fault:
-        if not cloud and not file.exists():
+        if not cloud and isinstance(fault, FileNotFoundError):
             return Look({}, [])  # made at the first start
         text = f"{file} cannot be read: {fault}"
         return Look({}, [Finding("network", "certificate", str(file), text)])

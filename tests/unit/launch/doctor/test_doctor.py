@@ -58,6 +58,19 @@ def test_every_fault_of_the_configuration_is_a_finding(directory: Path) -> None:
     assert codes(outside.port(place)) == codes(outside.certificate(place)) == codes(clouds.look(place)) == []
 
 
+def test_a_certificate_that_is_made_just_now_is_no_finding(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_too_late(file: Path) -> bytes:
+        file.touch()
+        raise FileNotFoundError(file)
+
+    place = Place(directory)
+    assert place.settings.sync.role == "lan"  # type: ignore[union-attr]  # it has no fault
+    monkeypatch.setattr(Path, "read_bytes", made_too_late)
+    assert codes(outside.certificate(place)) == []
+
+
 def test_a_directory_that_others_may_read_is_told_with_its_secrets(directory: Path) -> None:
     directory.chmod(0o755)
     (directory / "cluster.key").chmod(0o644)

@@ -149,6 +149,10 @@ def test_a_backup_needs_room_and_is_made_one_at_a_time(
     monkeypatch.setattr(backup.shutil, "disk_usage", lambda place: SimpleNamespace(free=1))
     with pytest.raises(EntglError, match="1 are free"):
         copied(tmp_path)
+    with monkeypatch.context() as gone:
+        gone.setattr(Path, "exists", lambda file: True)  # it was there a moment ago
+        with pytest.raises(EntglError, match="1 are free"):
+            copied(tmp_path)
     monkeypatch.setattr(backup, "_refuse_crowded", copied)
     with pytest.raises(BusyError, match="another backup"):
         copied(tmp_path)
