@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from entgldb.client.health.complaints import complaints
+
 
 class Sample(NamedTuple):
     """A report of ``node``, and when it came."""
@@ -39,6 +41,7 @@ def figures(before: Sample | None, now: Sample) -> dict[str, Any]:
         "links": [_link(row, "lan") for row in sync.get("peers") or []]
         + [_link(row, "cloud") for row in gateway.get("links") or []],
         "alarms": [{"code": one["code"], "text": one["text"]} for one in body.get("alarms") or []],
+        "complaints": complaints(body),
         "memory_bytes": now.memory,
         "restarts": sum((body.get("restarts") or {}).values()),
     }
@@ -63,8 +66,8 @@ def lines(found: dict[str, Any], width: int) -> list[str]:
         *(_link_line(row) for row in found["links"]),
         *([] if found["links"] else ["no links"]),
         "",
-        *(f"! {one['code']}: {one['text']}" for one in found["alarms"]),
-        *([] if found["alarms"] else ["no alarms"]),
+        *(f"! {one}" for one in found["complaints"]),
+        *([] if found["complaints"] else ["nothing needs attention"]),
     ]
     return [line if len(line) <= width else line[: max(0, width - 1)] + "…" for line in told]
 

@@ -56,7 +56,7 @@ class WalWatch:
             return []
         told = [name_of(process) for process in sorted(self._readers)[:_NAMED_MAX]]
         who = "a read transaction of " + ", ".join(told) if told else "somebody's open read transaction"
-        text = f"the write-ahead log has {self._bytes >> 20} MiB: {who} keeps it from shrinking"
+        text = f"the write-ahead log has {self._bytes >> 20} MiB, and shrinks when {who} ends"
         return [{"code": WAL_LARGE, "subject": self._path.name, "text": text, "since_ms": self._since_ms}]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,9 +114,7 @@ def _keys(draws: bool) -> Iterator[Any]:
     draw([], 0)
     try:
         tty.setcbreak(sys.stdin)
-        yield (
-            lambda seconds: bool(select.select([sys.stdin], [], [], seconds)[0]) and sys.stdin.read(1) in "qQ"
-        )
+        yield partial(_quit_was_pressed, sys.stdin.fileno())
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 

@@ -15,10 +15,11 @@ import click
 import pytest
 
 import entgldb as package
+from entgldb.client.health.complaints import complaints
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
 from entgldb.launch.cli.node.actors import build_message
-from entgldb.launch.cli.node.status import complaints, text
+from entgldb.launch.cli.node.status import text
 from entgldb.launch.node.init import PORT_MIN, pick_port
 from entgldb.messages.client import Isolate, RequestId, Status, Write
 from entgldb.messages.errors import InvalidError

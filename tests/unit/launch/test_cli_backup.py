@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from entgldb.client.health.complaints import complaints
 from entgldb.launch.cli.main import entgldb
-from entgldb.launch.cli.node.status import complaints, text
+from entgldb.launch.cli.node.status import text
 from entgldb.launch.node.files import locked
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError

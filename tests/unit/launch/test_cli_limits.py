@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from entgldb.client.database import Database
+from entgldb.client.health.complaints import complaints
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
-from entgldb.launch.cli.node.status import complaints
 from entgldb.messages.administration import AcceptClock, ResetClock
 from entgldb.messages.client import Report
 from entgldb.messages.schema import Message
@@ -23,8 +23,14 @@ WELL: dict[str, Any] = {name: {} for name in ("store", "oplog", "sync", "electio
     ("store", "words"),
     [
         ({"disk": {"state": "ok", "free_bytes": 9}, "clock": {"state": "ok", "behind_mark_ms": 60_000}}, []),
-        ({"disk": {"state": "low", "free_bytes": 9}}, ["the disk has 9 bytes free: the node warns"]),
-        ({"disk": {"state": "full", "free_bytes": 9}}, ["the disk has 9 bytes free: writes are refused"]),
+        (
+            {"disk": {"state": "low", "free_bytes": 9}},
+            ["the disk has 9 bytes free, the node warns: entgldb doctor disk"],
+        ),
+        (
+            {"disk": {"state": "full", "free_bytes": 9}},
+            ["the disk has 9 bytes free, writes are refused: entgldb doctor disk"],
+        ),
         (
             {"clock": {"state": "off", "offset_ms": 61_000}},
             ["the clock is off by -61 s, writes are refused: entgldb clock"],

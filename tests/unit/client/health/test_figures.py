@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from entgldb.client.health.complaints import ACTORS
 from entgldb.client.health.figures import Sample, figures, lines
 
 
@@ -52,4 +53,13 @@ def test_a_report_without_its_actors_is_shown_too() -> None:
     told = lines(figures(None, Sample({"node_id": "c1", "role": "cloud", "store": None}, 0.0, {})), 80)
     assert told[0] == "c1 (cloud)"
     assert "no links" in told
-    assert "no alarms" in told
+    assert "! store does not answer: entgldb doctor" in told
+
+
+def test_all_that_status_complains_of_is_on_the_screen_though_it_is_no_alarm() -> None:
+    actors: dict[str, Any] = {name: {} for name in ACTORS}
+    body = {"node_id": "c1", "role": "cloud", **actors}
+    assert lines(figures(None, Sample(body, 0.0, {})), 80)[-1] == "nothing needs attention"
+    body["store"] = {"disk": {"state": "full", "free_bytes": 9}}
+    last = lines(figures(None, Sample(body, 0.0, {})), 80)[-1]
+    assert last == "! the disk has 9 bytes free, writes are refused: entgldb doctor disk"
