@@ -30,6 +30,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
+from entgldb.storage.file.undo import Journal, UndoDict
 
 TOO_MANY_ORIGINS: Final = "too-many-origins"
 ORIGINS_FILLING: Final = "origins-filling"
@@ -38,8 +39,9 @@ ORIGINS_FILLING: Final = "origins-filling"
 class Strangers:
     """Of one store, since it was opened."""
 
-    def __init__(self) -> None:
-        self._brought: Counter[str] = Counter()
+    def __init__(self, journal: Journal) -> None:
+        """``journal``: of the transaction in which they are taken; they are not counted where it fails."""
+        self._brought = UndoDict[str, int](journal=journal)
         self._since_ms: int | None = None
         self._filling_ms: int | None = None
 
@@ -50,7 +52,7 @@ class Strangers:
         own_word = connection.execute("SELECT 1 FROM _entgldb_members WHERE origin = ?", (origin,)).fetchone()
         if own_word is not None and known < TAKEN_MAX:
             return True
-        if known < STRANGERS_MAX and self._brought[peer] < STRANGERS_PER_PEER_MAX:
+        if known < STRANGERS_MAX and self._brought.get(peer, 0) < STRANGERS_PER_PEER_MAX:
             self.note(peer, 1)
             return True
         self.left_out(now_ms)
@@ -69,7 +71,10 @@ class Strangers:
             return None
         if not strangers or (not cloud and all(node_of(origin) == mine for origin in state.origins)):
             return 0
-        if known + strangers > STRANGERS_MAX or self._brought[peer] + strangers > STRANGERS_PER_PEER_MAX:
+        if (
+            known + strangers > STRANGERS_MAX
+            or self._brought.get(peer, 0) + strangers > STRANGERS_PER_PEER_MAX
+        ):
             return None
         return strangers
 
@@ -100,7 +105,7 @@ class Strangers:
         """So many that ``peer`` has brought were taken."""
         if peer not in self._brought and len(self._brought) >= MEMBERS_MAX:
             del self._brought[min(self._brought, key=lambda name: (self._brought[name], name))]
-        self._brought[peer] += strangers
+        self._brought[peer] = self._brought.get(peer, 0) + strangers
 
     def left_out(self, now_ms: int) -> None:
         """Something was not taken: the alarm stands from the first time."""

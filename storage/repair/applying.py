@@ -34,7 +34,7 @@ class Applying:
 
     def __init__(self, transaction: Transaction, kind: type[Applier] = Applier) -> None:
         self.kind = kind
-        self.strangers = Strangers()
+        self.strangers = Strangers(transaction.state.journal)
         self.proofs = dict[str, str]()
         """Key of a word that the last batch with any brought -> the signature in it, in hex: the log of its
         writer may end before it in the same batch, and what it proves has to be said again."""

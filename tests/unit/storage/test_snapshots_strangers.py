@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 
 from entgldb.messages.errors import Reason
+from entgldb.messages.model import Entry
 from entgldb.messages.wire import Member
 from entgldb.storage.file import strangers
 from entgldb.storage.rules.clock import from_ms
@@ -85,3 +86,44 @@ def test_an_empty_node_takes_all_that_its_lan_knows_and_of_a_cloud_a_part() -> N
     cloud = head_of(Side("new"), *names("a", 4), peer="giver", cloud=True)
     assert cloud.refused == Reason.TOO_MANY_ORIGINS.value
     assert head_of(Side("new"), *names("a", 3), peer="giver", cloud=True).refused == ""
+
+
+def fails(state: object) -> None:
+    raise OSError("no commit")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_snapshot_whose_commit_fails_has_brought_nobody(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = knowing()
+    with monkeypatch.context() as broken:
+        broken.setattr(one.store.transaction.signing, "before_commit", fails)
+        for _ in range(times):
+            with pytest.raises(OSError, match="no commit"):
+                head_of(one, *names("a", 2), peer="good")
+    assert head_of(one, *names("a", 2), peer="good").refused == ""
+    assert head_of(one, *names("b", 1), peer="good").refused == ""
+    assert head_of(one, *names("c", 1), peer="good").refused == Reason.TOO_MANY_ORIGINS.value
+
+
+def test_entries_that_are_undone_and_come_again_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, new, three = knowing(), Side("new"), [Side(f"s{number}") for number in range(3)]
+    new.put("n", "n")
+    with monkeypatch.context() as broken:
+        broken.setattr(one.store.transaction.signing, "before_commit", fails)
+        for _ in range(4):
+            with pytest.raises(OSError, match="no commit"):
+                bring(one, new)
+    for number, side in enumerate(three):
+        side.put(f"k{number}", "v")
+        bring(one, side)
+    assert {"k0", "k1", "k2"} <= one.shows().keys()
+    bring(one, new)
+    assert "n" not in one.shows()
+
+
+def bring(one: Side, other: Side) -> None:
+    rows = [Entry(row.header, row.body) for row in other.store.rows(1, 10)]
+    with one.store.group():
+        one.store.apply(rows, NOW, peer="good")
