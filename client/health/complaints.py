@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from entgldb.client.health.finding import cloud_troubles
+from entgldb.client.health.reported import of_another_key, way_back
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
@@ -16,6 +17,8 @@ def complaints(body: dict[str, Any]) -> list[str]:
     store, gateway = body.get("store") or {}, body.get("gateway") or {}
     if (body.get("sync") or {}).get("retired"):
         wrong.append("this node was retired: stop it, then `entgldb rejoin`")
+    for address in of_another_key(body.get("sync") or {}):
+        wrong.append(f"{address} goes by another cluster key. {way_back(str(body.get('node_id')))}")
     if store.get("quarantined"):
         wrong.append(f"{store['quarantined']} origins are quarantined: entgldb forks")
     disk, clock = store.get("disk") or {}, store.get("clock") or {}

@@ -62,7 +62,8 @@ def network(body: dict[str, Any]) -> Look:
         found.append(Finding("network", "isolated", "", "an administrator has cut this node off for a while"))
     if sync.get("retired"):
         found.append(Finding("network", "retired", "", "this node was retired: stop it first"))
-    found += [_unanswered(row) for row in sync.get("unanswered") or [] if row["reason"] not in ANSWERED]
+    rows = [row for row in sync.get("unanswered") or [] if row["reason"] not in ANSWERED]
+    found += [_unanswered(row, str(body.get("node_id", ""))) for row in rows]
     discovery = facts["discovery"]
     if discovery.get("state") == "failed":
         text = f"discovery by multicast does not work: {discovery.get('text')}"
@@ -92,13 +93,28 @@ def _clouds(body: dict[str, Any]) -> set[str]:
     return {*(election.get("connected") or ()), *(election.get("troubles") or ()), *listed}
 
 
-def _unanswered(row: dict[str, Any]) -> Finding:
+def _unanswered(row: dict[str, Any], own: str) -> Finding:
     who = f"{row['address']} ({row['node_id']})" if row["node_id"] else row["address"]
     code = BY_REASON.get(row["reason"], "unanswered")
     text = f"{row['reason']}{': ' + row['text'] if row['text'] else ''}"
     subject = row["node_id"] if code == "wrong-node" else row["address"]
     times = f"{row['failures']} times in a row; again in {row['again_in']:.0f} s"
-    return Finding("network", code, subject, f"{who}: {text}, {times}")
+    way = f". {way_back(own)}" if code == "cluster-key" else ""
+    return Finding("network", code, subject, f"{who}: {text}, {times}{way}")
+
+
+def way_back(own: str) -> str:
+    """What to do where another node goes by a cluster key that ``own`` does not hold, and not by its one."""
+    return (
+        f"If that is a node of its cluster, entgldb invite --for {own} shows a code there, and entgldb rejoin"
+        " --join takes it here while this node is stopped"
+    )
+
+
+def of_another_key(sync: dict[str, Any]) -> list[str]:
+    """The addresses that refuse a node without any link for its cluster key, or are refused for theirs."""
+    rows = [] if sync.get("peers") else sync.get("unanswered") or []
+    return [row["address"] for row in rows if BY_REASON.get(row["reason"]) == "cluster-key"]
 
 
 def clock(body: dict[str, Any]) -> Look:

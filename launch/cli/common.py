@@ -180,6 +180,13 @@ def read_stdin() -> str:
         ) from None
 
 
+def asked(code: str) -> str:
+    """The code of an invitation; ``-`` asks for it, so that no other user of the machine sees it."""
+    if code != "-":
+        return code
+    return str(click.prompt("Code", err=True)) if sys.stdin.isatty() else sys.stdin.readline(200)
+
+
 def read_json(text: str, name: str, depth_max: int = DEPTH_MAX) -> dict[str, Any]:
     """An argument that is a JSON object; ``-`` reads it from stdin. Raises InvalidError."""
     if text == "-":

@@ -77,7 +77,7 @@ _VERBS: Final = {
     "rotate-secret": ("cli.cluster.secrets", "rotate_secret", "Another client secret of a cloud peer."),
     "rotate-key": ("cli.cluster.members", "rotate_key", "A new cluster key, sealed to each member."),
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),
-    "rejoin": ("cli.cluster.nodes", "rejoin", "Let a retired node come back, while it is down."),
+    "rejoin": ("cli.cluster.nodes", "rejoin", "Let a node come back: retired, or by an old key."),
     "unpin-cluster": ("cli.cluster.nodes", "unpin_cluster", "Have a cloud node serve another cluster."),
     "tenant": ("cli.cluster.tenants", "tenant", "Add, show, suspend and delete tenants of a cloud node."),
     "compact": ("cli.upkeep.compact", "compact", "Forget what may be forgotten, make the file small."),

@@ -1,4 +1,4 @@
-"""The new machine's side of joining, whole: from the code to a directory that can be started."""
+"""The side of the machine that joins, whole: from the code to a directory that can be started."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from entgldb.actors.cluster_key import cluster_keys, read_cluster_keys
+from entgldb.actors.tls.certificates import name_of
 from entgldb.actors.tls.key_files import key_in
 from entgldb.launch.joining.code import read_code
 from entgldb.launch.joining.doors import join
-from entgldb.launch.joining.exchange import Admission
+from entgldb.launch.joining.exchange import Admission, JoinError
+from entgldb.launch.node.config import load
+from entgldb.launch.node.files import locked
 from entgldb.launch.node.init import Made, Plan, check, init
+from entgldb.messages.errors import InvalidError
+from entgldb.storage.file.durable import write_whole
 
 
 def become_member(plan: Plan, code: str) -> Made:
@@ -31,3 +37,29 @@ def become_member(plan: Plan, code: str) -> Made:
 
     asyncio.run(join(found, plan.node_id, keep))
     return made[0]
+
+
+def take_key(directory: Path, code: str) -> None:
+    """Give a node that is there, and does not run, the cluster key that counts; all else stays as it is.
+
+    It is for one that came by a key which was not made for it any more: nobody else would take it in.
+
+    Raises JoinError, also for a code of another cluster; InvalidError, EntglError in-use, OSError.
+    """
+    settings = load(directory)
+    if settings.sync.role != "lan":
+        raise InvalidError("a cloud node holds no cluster key", hint="entgldb init --join on a LAN")
+    found, file = read_code(code), Path(settings.store.key_file)
+
+    def keep(admission: Admission) -> str:
+        keys = cluster_keys(admission.cluster_key.reveal())
+        if name_of(keys) != name_of(read_cluster_keys(file)):
+            raise JoinError(
+                "the code is of another cluster: nothing was changed", hint="entgldb init --join elsewhere"
+            )
+        # without those before it: one that the database has heard of would count again
+        write_whole(file, keys.content.reveal())
+        return key_in(directory)
+
+    with locked(directory):
+        asyncio.run(join(found, settings.sync.node_id, keep))

@@ -28,7 +28,10 @@ SAID: Final = {
     Reason.WRONG_KEY: "its key is not the one pinned for it",
     Reason.EXPELLED: "it was expelled from the cluster",
     Reason.NOT_A_MEMBER: "a node was expelled, and nobody has let this one in since",
-    Reason.OLD_KEY: "the cluster has a new key, which was not made for it",
+    Reason.OLD_KEY: (
+        "the cluster key by which it came does not count. Show a code there, by entgldb invite --for {own},"
+        " and stop this node: entgldb rejoin --join CODE"
+    ),
 }
 """Ends of links, as members say them, that an operator of this node has to hear of."""
 
@@ -156,7 +159,7 @@ class Admittance:
         self.refused(ctx)
         for reason, why in SAID.items():
             if reason in self.told and reason != Reason.RETIRED:
-                text = f"{self.told[reason]} refuses this node: {why}"
+                text = f"{self.told[reason]} refuses this node: {why.format(own=own)}"
                 self._alarms.sound(reason.value, own, text, ctx.now_ms())
             else:
                 self._alarms.clear(reason.value, own)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from entgldb.launch.joining.exchange import Admission
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
+EXPELLED_FOR_GOOD = "it was expelled, for good"
 
 
 @click.command()
@@ -60,8 +61,8 @@ def invite(
     from entgldb.messages.administration import Event
 
     FOR.set(behalf)
-    if node_id:
-        check_node_id(node_id, "--for")
+    if node_id and check_node_id(node_id, "--for") in expelled_nodes(directory):
+        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite --for another name")
     settings = load(directory)
     if settings.sync.role != "lan":
         raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
@@ -75,7 +76,9 @@ def invite(
 
     def admit(wanted: str) -> Admission | str:
         taken = {*known, *known_nodes(directory), settings.sync.node_id}
-        return _why_not(wanted, node_id, taken) or admission(key_file, node_id or wanted, seeds)
+        return _why_not(wanted, node_id, taken, expelled_nodes(directory)) or admission(
+            key_file, node_id or wanted, seeds
+        )
 
     with listener(host, port) as waiting:
         code = new_code(host, waiting.getsockname()[1])
@@ -96,8 +99,10 @@ def admission(key_file: str | Path, node_id: str, seeds: tuple[str, ...]) -> Adm
     return Admission(read_cluster_keys(key_file).for_newcomer, node_id, seeds)
 
 
-def _why_not(wanted: str, invited: str, taken: set[str]) -> str:
+def _why_not(wanted: str, invited: str, taken: set[str], out: set[str]) -> str:
     """Why a guest cannot have the id that it wants; empty: it can."""
+    if (wanted or invited) in out:
+        return f"{wanted or invited}: {EXPELLED_FOR_GOOD}"
     if invited and wanted not in ("", invited):
         return f"the invitation is for {invited}, not for {wanted}"
     if not invited and wanted in taken:
@@ -142,6 +147,20 @@ def known_nodes(directory: Path) -> set[str]:
             return {key for name in (NODES, REMOTE_PEERS) for key, _ in db.documents.find(name)}
     except EntglError:
         return set()
+
+
+def expelled_nodes(directory: Path) -> set[str]:
+    """The ids of nodes that were expelled, whether the node runs or not."""
+    from entgldb.client.database import Database
+    from entgldb.messages.model import EXPELLED, node_of
+    from entgldb.storage.rules.ended import is_any_log, read_ending
+
+    try:
+        with Database(directory) as db:
+            ends = [read_ending(key) for key, _ in db.documents.find(EXPELLED)]
+    except EntglError:
+        return set()
+    return {node_of(end[0]) for end in ends if end is not None and is_any_log(end[0])}
 
 
 def linked(directory: Path) -> list[str]:

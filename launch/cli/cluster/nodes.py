@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli.common import common, say, show, table, with_database
+from entgldb.launch.cli.common import asked, common, say, show, table, with_database
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -86,13 +86,28 @@ def unpin_cluster(db: Database, as_json: bool, cluster: str) -> None:
 
 @click.command()
 @common
-def rejoin(directory: Path, as_json: bool) -> None:
-    """Let a node that was retired come back, as a new incarnation. The node must not be running.
+@click.option("--join", "code", default="", metavar="CODE", help="Take the cluster key by a member's code.")
+def rejoin(directory: Path, as_json: bool, code: str) -> None:
+    """Let a node come back that was retired, as a new incarnation. The node must not be running.
 
-    The node keeps all that it has, and catches up with the others when it starts.
+    With --join (- asks for the code): one that is refused as old-key, because the key by which it came does
+    not count. A member shows the code by entgldb invite --for its name. Either way the node keeps all that it
+    has, and catches up with the others when it starts.
 
-    Example: entgldb rejoin -d n3
+    \b
+    Example:
+      entgldb rejoin -d n3
+      entgldb rejoin -d n3 --join 0G50-0181-4KEG-0000-0006-J
     """
+    if code:
+        from entgldb.launch.joining.newcomer import take_key
+
+        take_key(directory, asked(code))
+        if as_json:
+            show({"directory": str(directory)})
+        else:
+            say(f"next: entgldb start --dir {directory}")
+        return
     from entgldb.launch.node.config import load
     from entgldb.launch.node.rejoining import rejoin as make
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb._version import VERSION
-from entgldb.launch.cli.common import common, say, show
+from entgldb.launch.cli.common import asked, common, say, show
 
 if TYPE_CHECKING:
     from entgldb.launch.node.init import Made, Plan
@@ -109,9 +108,7 @@ def _made(plan: Plan, code: str) -> Made:
         return make(plan)
     from entgldb.launch.joining.newcomer import become_member
 
-    if code == "-":
-        code = click.prompt("Code", err=True) if sys.stdin.isatty() else sys.stdin.readline(200)
-    return become_member(plan, code)
+    return become_member(plan, asked(code))
 
 
 @click.command()

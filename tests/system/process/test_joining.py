@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+import entgldb
 from entgldb.client.database import Database, connect
+from entgldb.client.health.complaints import complaints
+from entgldb.client.health.reported import BY_TOPIC
 from entgldb.launch.node.config import load
 from entgldb.launch.node.handle import launch
 from tests.system.support.kernel_view import eventually
@@ -132,3 +135,49 @@ def test_a_name_that_is_taken_is_refused_and_a_free_one_is_not(inviting: Invitin
     free = verb("init", "-d", tmp_path / "n2", "--node-id", "till-2", "--join", inviting.code)
     assert free.returncode == 0, free.stderr
     assert inviting.ended()["joined"] == "till-2"
+
+
+def test_who_joined_by_a_key_that_counts_no_more_comes_back_by_a_code(first: Path, tmp_path: Path) -> None:
+    """Nobody has heard of it when the next key is made, as its inviter did not run."""
+    second = tmp_path / "n2"
+    inviting = Inviting(first, "--for", "till-2")
+    made = verb("init", "-d", second, "--host", "127.0.0.1", "--join", inviting.code)
+    assert made.returncode == 0, made.stderr
+    key = inviting.ended()["key"]
+    with entgldb.open(second) as alone:
+        alone["notes"].put("late", {"n": 2})
+    with launch(first), connect(first) as there:
+        there["notes"].put("k", {"n": 1})
+        there.nodes.accept("till-9", "9" * 64)
+        there.nodes.expel("till-9")
+        there.nodes.accept("till-2", key)
+        refused = verb("invite", "-d", first, "--for", "till-9")
+        assert (refused.returncode, "it was expelled" in refused.stderr) == (2, True), refused.stderr
+        with launch(second), connect(second) as here:
+            eventually(lambda: advised(here), "the way back is told", 30.0)
+            again = Inviting(first, "--for", "till-2")
+            running = verb("rejoin", "-d", second, "--join", again.code)
+            assert running.returncode != 0, "not while it runs"
+        assert "in-use" in running.stderr
+        rejoined = verb("rejoin", "-d", second, "--join", again.code)
+        assert rejoined.returncode == 0, rejoined.stderr
+        assert again.ended()["key"] == key, "it is the same machine"
+        with launch(second), connect(second) as here:
+            eventually(lambda: here["notes"].get("k") == {"n": 1}, "it catches up", 30.0)
+            eventually(lambda: there["notes"].get("late") == {"n": 2}, "what it had written counts", 30.0)
+
+
+def advised(db: Database) -> bool:
+    status = db.status("node")
+    told = complaints(status) + [one.text for one in BY_TOPIC["network"](status).findings]
+    return sum("invite --for till-2" in line and "rejoin --join" in line for line in told) == 2
+
+
+def test_a_node_takes_no_key_of_another_cluster(first: Path, inviting: Inviting, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert verb("init", "-d", other, "--node-id", "shop-1", "--host", "127.0.0.1").returncode == 0
+    before = (other / "cluster.key").read_bytes()
+    told = verb("rejoin", "-d", other, "--join", inviting.code)
+    assert told.returncode == 6, told.stderr
+    assert "another cluster" in told.stderr
+    assert (other / "cluster.key").read_bytes() == before

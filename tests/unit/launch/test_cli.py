@@ -157,6 +157,17 @@ def test_status_complains_about_what_needs_attention() -> None:
     assert len(complaints(ill)) == 4
 
 
+@pytest.mark.parametrize(("peers", "said"), [([], 1), ([{"node_id": "lan-3"}], 0)])
+def test_status_tells_a_node_that_all_refuse_for_its_cluster_key_how_it_comes_back(
+    peers: list[dict[str, str]], said: int
+) -> None:
+    rows = [{"address": "h:1", "reason": "tls-refused"}, {"address": "h:2", "reason": "unreachable"}]
+    well = {name: {} for name in ("store", "oplog", "election", "gateway")}
+    found = complaints({**well, "node_id": "lan-1", "sync": {"peers": peers, "unanswered": rows}})
+    told = [line for line in found if "invite --for lan-1" in line and "rejoin --join" in line]
+    assert [line.split()[0] for line in told] == ["h:1"] * said
+
+
 @pytest.mark.parametrize(
     ("secret", "ending"),
     [("", "out ?"), ("new", ", new secret"), ("previous", ", by the secret before")],

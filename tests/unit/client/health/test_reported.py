@@ -105,6 +105,13 @@ def test_refusals_are_told_by_reason_and_ends_in_order_are_none() -> None:
     assert BY_TOPIC["network"]({**WELL, "sync": sync}).facts["refused"] == {"tls-refused": 2}
 
 
+def test_who_goes_by_another_cluster_key_is_told_the_way_back() -> None:
+    sync = {"unanswered": [{**ROW, "reason": "tls-refused"}]}
+    (found,) = BY_TOPIC["network"]({**WELL, "node_id": "lan-1", "sync": sync}).findings
+    assert "entgldb invite --for lan-1 shows a code there" in found.text
+    assert found.remedy == "entgldb rejoin --join"
+
+
 @pytest.mark.parametrize("code", REMEDIES)
 def test_every_remedy_is_a_verb_with_options_that_it_has(code: str) -> None:
     words = Finding("network", code, "cloud-1", "text").remedy.split()
