@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb.launch.cli.common import FAILED, common, leave, say, show
-from entgldb.messages.errors import EntglError, InvalidError
-from entgldb.messages.limits import INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.limits import DRIFT_MS_MAX, INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import join_address, split_address
 
@@ -67,6 +67,7 @@ def invite(
     if settings.sync.role != "lan":
         raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
     listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
+    check_stamps(directory)
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
     known, others = known_nodes(directory), linked(directory)
     # those that it announces first: the machine may be behind a router
@@ -172,6 +173,23 @@ def linked(directory: Path) -> list[str]:
             return addresses(db.status("sync"))
     except EntglError:
         return []
+
+
+def check_stamps(directory: Path) -> None:
+    """Raise EntglError ``clock`` where the others would hold that this node knows the newcomer."""
+    from entgldb.client.database import connect
+
+    try:
+        with connect(directory, timeout=5.0) as db:
+            clock = db.status("store").get("clock") or {}
+    except EntglError:
+        return
+    if clock.get("ahead_ms", 0) > DRIFT_MS_MAX:
+        raise EntglError(
+            "the stamps of this node run ahead: no other would know the newcomer until time has caught up",
+            code=ErrorCode.CLOCK,
+            hint="invite on another node; or once this clock is right, entgldb clock --reset",
+        )
 
 
 def addresses(status: Mapping[str, Any]) -> list[str]:
