@@ -368,6 +368,15 @@ class State:
         for name in [one for one in self.held if one == origin or any_log(node_of(one)) == origin]:
             self._hold_no_more(connection, name)
 
+    def end_at(self, connection: sqlite3.Connection, origin: Origin, seq: int | None) -> None:
+        """The log ends there after all; None: it does not end. What had come behind comes again."""
+        if seq is None:
+            self.ended.discard(origin)
+            connection.execute("DELETE FROM _entgldb_ended WHERE origin = ?", (origin,))
+        else:
+            self.ended[origin] = seq
+            connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
+
     def _hold_no_more(self, connection: sqlite3.Connection, origin: Origin) -> None:
         """Let entries go that are held of a log behind its end."""
         end, number = self.end_of(origin), self.origins[origin].number

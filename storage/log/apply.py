@@ -11,14 +11,14 @@ from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
 from entgldb.messages.limits import FORK_PROOFS_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import EXPELLED, SYSTEM_PREFIX, Entry, Origin, Vector, Version, node_of
 from entgldb.storage.authorship.authors import authorities
-from entgldb.storage.log import unfit
+from entgldb.storage.log import unfit, words
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.held import Held
 from entgldb.storage.log.rows import merge_row, read_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head, Link, link
-from entgldb.storage.rules.ended import ended_by
+from entgldb.storage.rules.ended import ended_by, read_expulsion
 from entgldb.storage.rules.groups import Group, groups
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.results import Outcome
@@ -186,6 +186,8 @@ class Applier:
         self.state.clock = clock.advance(self.state.clock, header.hlc)
         end = ended_by(header)
         if end is not None:
+            if cloud and self._is_of_one_cluster():
+                words.note(self.connection, self.state, end, header.version)
             self.state.end(self.connection, *end)
         self._hear_of_expulsion(one, cloud=cloud)
         if isinstance(text, EntglError):
@@ -358,8 +360,17 @@ class Applier:
         header = one.header
         if header.collection != EXPELLED or header.op == DELETE:
             return
-        if len(set(authorities(self.connection).values())) == 1 if cloud else one.body is not None:
-            self.state.expel(self.connection, header.key)
+        if not cloud:
+            if one.body is not None:
+                self.state.expel(self.connection, header.key)
+        elif self._is_of_one_cluster():
+            end = read_expulsion(header.key, self.state.own)
+            if end is not None:
+                words.note(self.connection, self.state, end, header.version)
+                self.state.expel(self.connection, header.key)
+
+    def _is_of_one_cluster(self) -> bool:
+        return len(set(authorities(self.connection).values())) == 1
 
     def _look_for_fork(self, one: Incoming) -> None:
         """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another

@@ -13,7 +13,7 @@ from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file.state import Known
 from entgldb.storage.file.strangers import Strangers
-from entgldb.storage.log import members, unfit
+from entgldb.storage.log import members, unfit, words
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.transaction import Transaction
@@ -96,6 +96,8 @@ class Applying:
     def cut_ended(self) -> dict[Origin, int]:
         """Take out what was applied of a log behind its end; the first seq that went of each."""
         state, firsts = self._transaction.state, dict[Origin, int]()
+        if state.uncut:
+            words.take_back(self._transaction.connection, state)
         state.uncut = False
         for origin, known in state.origins.items() if state.ended else ():
             seq = state.end_of(origin)

@@ -17,6 +17,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.model import EXPELLED, NODES, node_of
 from entgldb.storage.authorship.identity import Why
 from entgldb.storage.file.state import State
+from entgldb.storage.log import words
 from entgldb.storage.rules.ended import ending
 from tests.simulation.events.faults import Nobody
 from tests.simulation.events.times import MONTH_MS
@@ -31,6 +32,8 @@ nobody."""
 EFFECTIVE_SECONDS = 5.0
 MUTUAL_SEEDS = 4
 """In every so many-th seed the node that is expelled expels the one that does it, at the same time."""
+ALONE, ALONE_SEEDS = 7, 8
+"""In such seeds, where the other node hears nothing of a log, it expels nobody."""
 TWICE_SEEDS = 3
 """In every so many-th seed two nodes expel it, each without knowing of the other."""
 SETTLED_SECONDS = 60.0
@@ -190,7 +193,26 @@ class Expelling:
             for table in self.tables:
                 if rows(node, table) != rows(first, table):
                     return f"{node.name} and {first.name} differ in {table}"
+        return self.cloud_differs()
+
+    def cloud_differs(self) -> str:
+        first = self.left()[0]
+        for cloud in self.run.clouds:
+            if cloud.log.expelled() != self.out or cloud.store.vector() != first.store.vector():
+                return f"{cloud.name} takes {sorted(cloud.log.expelled())} for expelled, or has other logs"
+            for table in self.tables:
+                ours, theirs = (
+                    [row for row in rows(node, table) if row[0] == "users"] for node in (cloud, first)
+                )
+                if ours != theirs:
+                    return f"{cloud.name} and {first.name} differ in {table}"
         return ""
+
+
+def know_clouds(run: Run) -> None:
+    """Every node has all cloud peers in its configuration."""
+    for node in run.lan:
+        node.initial_peers = tuple(map(initial_peer, run.clouds))
 
 
 def rows(node: SimulatedNode, table: str) -> list[tuple[object, ...]]:
@@ -206,8 +228,7 @@ def test_a_cloud_learns_it_by_the_gateway_and_the_one_that_is_out_keeps_what_it_
     """``ahead_ms``: of the clock of the one that expels it."""
     run = Run(1, options=quiet(3, cloud=True))
     assert run.cloud is not None
-    for node in run.lan:
-        node.initial_peers = (initial_peer(run.cloud),)
+    know_clouds(run)
     start(run)
     # with the greatest rank it would speak with the cloud
     gone, judge, other = run.lan
@@ -251,8 +272,7 @@ class Unknown(Expelling):
 
     def __init__(self, seed: int) -> None:
         run = Run(seed, options=quiet(5, cloud=seed % 2 == 1))
-        for node in run.lan:
-            node.initial_peers = () if run.cloud is None else (initial_peer(run.cloud),)
+        know_clouds(run)
         super().__init__(seed, run)
 
     def play(self) -> None:
@@ -266,29 +286,13 @@ class Unknown(Expelling):
             self.gone.store.incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
         self.write(2.0)
         self.expel(self.judge, self.gone)
-        self.expel(self.other, self.gone)
+        if self.seed % ALONE_SEEDS != ALONE:
+            self.expel(self.other, self.gone)
         if self.seed % MUTUAL_SEEDS == 3:
             self.expel(self.gone, self.judge)
             self.pair.add(self.judge.name)
         self.write(self.random.choice((0.5, 2.0)))
         self.heal()
-
-    def differs(self) -> str:
-        return super().differs() or self.cloud_differs()
-
-    def cloud_differs(self) -> str:
-        cloud, first = self.run.cloud, self.left()[0]
-        if cloud is None:
-            return ""
-        if cloud.log.expelled() != self.out or cloud.store.vector() != first.store.vector():
-            return f"{cloud.name} takes {sorted(cloud.log.expelled())} for expelled, or has other logs"
-        for table in self.tables:
-            ours, theirs = (
-                [row for row in rows(node, table) if row[0] == "users"] for node in (cloud, first)
-            )
-            if ours != theirs:
-                return f"{cloud.name} and {first.name} differ in {table}"
-        return ""
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -302,17 +306,27 @@ def test_all_agree_on_a_log_that_not_every_expeller_knows(seed: int) -> None:
     history.run.close()
 
 
+def test_a_cloud_goes_by_no_word_that_no_member_has_heard() -> None:
+    """Two expel each other, and the one that all others hear second has told it the cloud as gateway."""
+    history = Unknown(15)
+    history.play()
+    assert history.out == {history.gone.name}
+    history.run.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "seed", "place", "name", "mistake"),
     [
         (Expelling, 1, State, "end_of", lambda state, origin: None),
         (Expelling, 4, expulsions, "say_again", lambda keeper, ctx: None),
         (Unknown, 4, State, "may_still_come", lambda state, version: False),
+        (Unknown, 19, words, "take_back", lambda connection, state: None),
     ],
     ids=[
         "what it wrote since counts",
         "said once",
         "who did not know a log has said that it ends",
+        "a cloud goes by what only one that is out has said",
     ],
 )
 def test_a_mistake_in_the_rule_is_noticed(

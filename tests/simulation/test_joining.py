@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from entgldb.launch.testing.shelf import SnapshotDisk
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.repair import beyond
+from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
-from tests.simulation.test_expelling import TABLES, Expelling
+from tests.simulation.test_expelling import TABLES, Expelling, know_clouds
 from tests.simulation.world.node import SimulatedNode
 
 RETENTION_HOURS = 0.0005
+CLOUD_SEEDS, CLOUD = 3, 2
+"""In such seeds there are clouds: one in odd ones, and two in even ones."""
+STEP_MS = 29_000
+"""Two clocks are never so far apart that anything is held."""
 
 
 class Joining(Expelling):
@@ -24,7 +31,8 @@ class Joining(Expelling):
     tables = TABLES[:1]
 
     def __init__(self, seed: int) -> None:
-        run = Run(seed, options=quiet(6))
+        run = Run(seed, options=quiet(6, cloud=seed % CLOUD_SEEDS == CLOUD))
+        know_clouds(run)
         for node in run.lan:
             node.verify_interval = 5.0
         self.newcomer = run.lan.pop()
@@ -36,8 +44,21 @@ class Joining(Expelling):
         for node in run.lan:
             node.forget_after(RETENTION_HOURS)
 
+    def step_clocks(self) -> None:
+        """Some go by steps meanwhile, and one was a month behind for a moment."""
+        random, after = Random(f"clocks {self.seed}"), self.run.world.after
+        for node in (*self.run.lan, self.newcomer):
+            for _ in range(random.choice((0, 0, 2))):
+                step = random.randint(-STEP_MS, STEP_MS)
+                after(random.uniform(0.0, 8.0), setattr, node.clock, "offset_ms", step)
+        if random.random() < 0.5:
+            behind, at = random.choice(self.run.lan).clock, random.uniform(0.0, 4.0)
+            after(at, setattr, behind, "offset_ms", -MONTH_MS)
+            after(at + random.uniform(0.5, 4.0), setattr, behind, "offset_ms", 0)
+
     def play(self) -> None:
         run = self.run
+        self.step_clocks()
         self.write(1.0)
         while not all(node.log.floors() for node in run.lan):
             run.world.run(0.5)
