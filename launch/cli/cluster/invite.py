@@ -61,8 +61,7 @@ def invite(
     from entgldb.messages.administration import Event
 
     FOR.set(behalf)
-    if node_id and check_node_id(node_id, "--for") in expelled_nodes(directory):
-        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite --for another name")
+    check_name(directory, node_id)
     settings = load(directory)
     if settings.sync.role != "lan":
         raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
@@ -76,10 +75,8 @@ def invite(
     admission(key_file, node_id, seeds)  # a file that is none is told of before anybody is asked to come
 
     def admit(wanted: str) -> Admission | str:
-        taken = {*known, *known_nodes(directory), settings.sync.node_id}
-        return _why_not(wanted, node_id, taken, expelled_nodes(directory)) or admission(
-            key_file, node_id or wanted, seeds
-        )
+        taken, out = {*known, *known_nodes(directory), settings.sync.node_id}, expelled_nodes(directory)
+        return _why_not(wanted, node_id, taken, out) or admission(key_file, node_id or wanted, seeds)
 
     with listener(host, port) as waiting:
         code = new_code(host, waiting.getsockname()[1])
@@ -173,6 +170,12 @@ def linked(directory: Path) -> list[str]:
             return addresses(db.status("sync"))
     except EntglError:
         return []
+
+
+def check_name(directory: Path, node_id: str) -> None:
+    """Raise InvalidError where nobody can be invited under a name; an empty one is left to the guest."""
+    if node_id and check_node_id(node_id, "--for") in expelled_nodes(directory):
+        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite --for another name")
 
 
 def check_stamps(directory: Path) -> None:
