@@ -104,7 +104,7 @@ def _unanswered(row: dict[str, Any], own: str) -> Finding:
 
 
 def way_back(own: str) -> str:
-    """What to do where another node goes by a cluster key that ``own`` does not hold, and not by its one."""
+    """How ``own`` gets a link where others go by a cluster key that it does not hold."""
     return (
         f"If that is a node of its cluster, entgldb invite --for {own} shows a code there, and entgldb rejoin"
         " --join takes it here while this node is stopped"

@@ -369,7 +369,7 @@ class State:
             self._hold_no_more(connection, name)
 
     def end_at(self, connection: sqlite3.Connection, origin: Origin, seq: int | None) -> None:
-        """The log ends there after all; None: it does not end. What had come behind comes again."""
+        """The log ends there after all; None: it has no end. Entries that were refused come again."""
         if seq is None:
             self.ended.discard(origin)
             connection.execute("DELETE FROM _entgldb_ended WHERE origin = ?", (origin,))

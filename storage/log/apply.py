@@ -10,8 +10,9 @@ from typing import NamedTuple
 from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
 from entgldb.messages.limits import FORK_PROOFS_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import EXPELLED, SYSTEM_PREFIX, Entry, Origin, Vector, Version, node_of
+from entgldb.storage.authorship import words
 from entgldb.storage.authorship.authors import authorities
-from entgldb.storage.log import unfit, words
+from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.held import Held
 from entgldb.storage.log.rows import merge_row, read_row

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.model import EXPELLED, Entry, Origin, Version
-from entgldb.storage.authorship import authors
+from entgldb.storage.authorship import authors, words
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file.state import Known
 from entgldb.storage.file.strangers import Strangers
-from entgldb.storage.log import members, unfit, words
+from entgldb.storage.log import members, unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.transaction import Transaction

@@ -6,8 +6,8 @@ import pytest
 
 from entgldb.messages.client import Write
 from entgldb.messages.model import EXPELLED, Entry
+from entgldb.storage.authorship import words
 from entgldb.storage.authorship.authors import trust
-from entgldb.storage.log import words
 from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.ended import any_log, ending
 from entgldb.storage.store import Store

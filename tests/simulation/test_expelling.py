@@ -15,9 +15,9 @@ from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import EXPELLED, NODES, node_of
+from entgldb.storage.authorship import words
 from entgldb.storage.authorship.identity import Why
 from entgldb.storage.file.state import State
-from entgldb.storage.log import words
 from entgldb.storage.rules.ended import ending
 from tests.simulation.events.faults import Nobody
 from tests.simulation.events.times import MONTH_MS

@@ -60,7 +60,7 @@ def take_back(connection: sqlite3.Connection, state: State) -> None:
 
 
 def _counts(state: State, origin: Origin, seq: int) -> bool:
-    """What is pruned cannot be taken out any more: every member had it."""
+    """An entry that is pruned cannot be taken out any more: every member had it."""
     end, known = state.end_of(origin), state.origins.get(origin)
     return end is None or seq <= end or (known is not None and seq <= known.floor)
 
