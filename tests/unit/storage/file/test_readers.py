@@ -24,6 +24,7 @@ from entgldb.storage.recovery import backup, rebuild
 from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.recovery.restore import restore
 from entgldb.storage.store import Store
+from tests.unit.storage.snapshot.snapshots import in_steps, send
 
 NOW: Final = 1_790_000_000_000
 Look = Callable[[], None]
@@ -166,3 +167,23 @@ def test_a_file_that_has_lost_half_of_its_identity_is_damaged(tmp_path: Path) ->
         connection.execute("DELETE FROM _entgldb_meta WHERE name = 'file_id'")
     with pytest.raises(CorruptError, match="does not say whose it is"):
         open_reader(tmp_path)
+
+
+def test_a_reader_while_a_snapshot_is_merged_finds_a_sound_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_steps(monkeypatch)
+    directory = tmp_path / "n"
+    directory.mkdir()
+    giver = Store.memory("giver", b"g" * 32, NOW)
+    for number in range(4):
+        with giver.group():
+            giver.write(RequestId(b"g" * 16, number), [Write("c", f"k{number}", b'{"n":2}')], NOW)
+    Store.open(directory, "lan-1", NOW).close()
+    with reading_between(monkeypatch, directory) as told:
+        store = Store.open(directory, "lan-1", NOW)
+        send(giver, store, NOW)
+        store.close()
+    assert set(map(frozenset, told.values())) == {frozenset({"read"})}
+    with closing(Documents.open(directory)) as found:
+        assert [key for key, _ in found.find("c")] == [f"k{number}" for number in range(4)]
