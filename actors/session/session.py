@@ -35,7 +35,7 @@ from entgldb.messages.local.actors import Applied, Apply, Seen, SessionEnded
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
-from entgldb.messages.model import Author, Entry, Vector
+from entgldb.messages.model import Author, Entry, Origin, Vector
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.storage.rules import vector as vectors
 
@@ -204,9 +204,18 @@ class Session:
     def installed(self, done: SnapshotInstalled, ctx: Context) -> None:
         """A snapshot was merged, or refused. The peer that gave it goes on from there with its log."""
         if self.snapshots.taking.installed(done) and done.session == self.name and not done.refused:
+            self._have_attested(done.changes, ctx)
             self.inbox.gained()
             self.inbox.ask_again(ctx)
         self._note_synced()
+
+    def _have_attested(self, origins: Iterable[Origin], ctx: Context) -> None:
+        """A snapshot names its writers by the word that its giver has. Those that are believed here get ours,
+        as with entries: a cloud may know no other."""
+        authors = self._writers.by_several(origins)
+        if authors:
+            told = Apply(self._owner, self.name, 0, 0, (), self._cloud, supplied=True, authors=authors)
+            ctx.tell("store", told)
 
     def gained(self, changes: Vector) -> None:
         """Tell the peer, once the line is free, what we have got, so that it does not relay it to us."""

@@ -90,6 +90,8 @@ class Stage:
         self._tails: dict[Origin, Staged] = {}
         """The last of each origin among them, and those that came in this batch."""
         self._named: dict[Origin, Author] = {}
+        self._looked = 0
+        """As ``Writers.look`` said last."""
         self._handed_on: set[Origin] = set()
         """Origins whose authors have gone on."""
         self._refused: dict[Origin, float] = {}
@@ -111,7 +113,8 @@ class Stage:
         for author in authors:
             if len(self._named) < ORIGINS_MAX:
                 self._named[author.origin] = author
-        if writers.look():
+        before, self._looked = self._looked, writers.look()
+        if before != self._looked:
             for origin in self._tails:
                 writers.author(origin, self._named.get(origin))
         self._forgive(ctx)

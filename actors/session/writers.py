@@ -25,14 +25,16 @@ class Writers:
         self._known: dict[Origin, Author] = {}
         self._by = frozenset[bytes]()
         """The CAs that were believed when they were looked up."""
+        self._forgotten = 0
 
-    def look(self) -> bool:
-        """Before each message: forget all once other CAs are believed than before. Whether it did."""
+    def look(self) -> int:
+        """Before each message: forget all once other CAs are believed than before. How often it has: several
+        sessions look, and each that has waiting entries has to name their authors again."""
         before, self._by = self._by, self._witness.believed()
-        if before == self._by:
-            return False
-        self._known.clear()
-        return True
+        if before != self._by:
+            self._forgotten += 1
+            self._known.clear()
+        return self._forgotten
 
     def author(self, origin: Origin, named: Author | None = None) -> Author | None:
         """An origin that may write here, or None; ``named``: its author by the word of a peer."""
@@ -50,6 +52,13 @@ class Writers:
                 self._known.clear()
             self._known[origin] = found
         return found
+
+    def by_several(self, origins: Iterable[Origin]) -> tuple[Author, ...]:
+        """Those of these origins that may write here; none where one CA alone is believed, whose word they
+        then have."""
+        self.look()
+        found = [self.author(origin) for origin in sorted(origins)] if len(self._by) > 1 else []
+        return tuple(author for author in found if author is not None)
 
     def had(self) -> dict[Origin, int]:
         """Origin -> seq up to which our file has its log, or holds it back."""

@@ -23,7 +23,7 @@ from entgldb.messages.model import Entry
 from entgldb.messages.schema import Channel
 from entgldb.storage.rules import header as headers
 from tests.support.fake_context import FakeContext
-from tests.support.keys import Writer, ca_key_of, ends_of_groups
+from tests.support.keys import Writer, ca, ca_key_of, cluster, ends_of_groups
 from tests.unit.actors.session.list_log import ListLog
 from tests.unit.actors.session.test_session import Bench
 
@@ -60,6 +60,12 @@ def entries(count: int, group_size: int = 1, writer: Writer = WRITER) -> tuple[E
 def without_signatures(some: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Of several signatures in one batch only the last is checked and kept."""
     return tuple(Entry(one.header, one.body) for one in some)
+
+
+def successor(word: str, following: str) -> tuple[str, bytes, list[tuple[bytes, bytes]]]:
+    """As a peer tells of it: the CA of a cluster is followed by another one."""
+    key = ca_key_of(following)
+    return cluster(word), ca_key_of(word), [(key, ca(word).vouch(key))]
 
 
 class Rig:
@@ -239,3 +245,13 @@ def test_oplog_and_store_hear_that_a_session_is_over() -> None:
     bench.ctx.told.clear()
     bench.session.end(bench.ctx)
     assert bench.ctx.told == [(keeper, SessionEnded("sync:1")) for keeper in ("oplog", "store")]
+
+
+def test_what_waits_in_one_session_is_proven_though_another_was_first_to_look_who_is_believed_now() -> None:
+    rig, other = Rig(), Stage()
+    first, second = entries(2, group_size=2)
+    assert rig.take((first,)).entries == ()
+    rig.writers._witness.hear(*successor("tests", "next"))
+    assert other.take((), (), (), rig.writers, rig.ctx, rig.counted.append).fault == ""
+    assert rig.take((second,)) == HandedOn((first, second), (), (WRITER.author,))
+    assert rig.counted == []

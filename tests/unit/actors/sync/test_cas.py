@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+
+import pytest
 
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.messages import codec, wire
@@ -39,10 +42,12 @@ class Heard(Trusting):
 
     def __init__(self) -> None:
         self.chains: list[tuple[bytes, ...]] = []
+        self.members: list[bool] = []
 
     def hear(self, cluster: str, ca_key: bytes, successors: object, *, member: bool = False) -> None:
         assert isinstance(successors, tuple)
         self.chains.append((ca_key, *(key for key, _ in successors)))
+        self.members.append(member)
 
 
 class Rig:
@@ -54,9 +59,9 @@ class Rig:
         self.ctx.behaviour = sync = Sync(*about, held=lambda: self.held)
         sync.start(self.ctx)
 
-    def come(self, number: int) -> None:
+    def come(self, number: int, key: str = "", under: str = "") -> None:
         name = f"n{number}"
-        self.ctx.hand(LinkUp(number, True, f"10.0.0.{number}:51000", name))
+        self.ctx.hand(LinkUp(number, True, f"10.0.0.{number}:51000", name, key, under))
         origin, now = f"{name}/" + "2" * 32, self.ctx.now_ms()
         self.say(number, wire.Hello(1, 1, name, origin, "c", (), now, "lan", listen_port=7000))
         self.say(number, wire.Vectors({}, {}))
@@ -82,8 +87,11 @@ def test_who_has_a_link_is_told_once_when_this_node_holds_another_key() -> None:
     rig.held = SECOND
     rig.ctx.run(1.0)
     assert rig.told() == [(2, FOLLOWED)]
-    rig.ctx.run(3.0)
-    assert rig.told() == []
+    for _ in range(3):
+        rig.say(2, wire.Heartbeat(0, 0, 0, None, None, None))
+        rig.ctx.run(1.0)
+        assert rig.told() == []
+    assert rig.links.closed == []
 
 
 def test_who_comes_later_hears_of_it_in_hello_and_the_file_of_keys_may_be_ahead_of_the_log() -> None:
@@ -100,12 +108,46 @@ def test_who_comes_later_hears_of_it_in_hello_and_the_file_of_keys_may_be_ahead_
     assert rig.told() == [(2, FOLLOWED)]
 
 
+def test_it_is_told_when_the_log_has_caught_up_with_the_file_of_keys() -> None:
+    rig = Rig()
+    rig.held = SECOND
+    rig.come(2)
+    rig.ctx.run(1.0)
+    assert rig.told() == []
+    rig.log.rotated = True
+    rig.ctx.run(1.0)
+    assert rig.told() == [(2, FOLLOWED)]
+
+
 def test_the_witness_hears_what_a_peer_tells_of_on_an_open_link() -> None:
     rig = Rig()
     rig.come(2)
     rig.witness.chains.clear()
     rig.say(2, FOLLOWED)
     assert rig.witness.chains == [(bytes.fromhex(FIRST), bytes.fromhex(SECOND))]
+
+
+@pytest.mark.parametrize("key", ["", "cc" * 32])
+def test_the_witness_is_told_whether_a_member_says_so_whose_link_is_made_by_the_key_that_counts(
+    key: str,
+) -> None:
+    rig = Rig()
+    rig.held, rig.log.rotated = SECOND, True
+    rig.ctx.run(1.0)
+    rig.come(2, key, SECOND)
+    rig.witness.members.clear()
+    rig.say(2, FOLLOWED)
+    assert rig.witness.members == [key != ""]
+
+
+def test_of_a_link_without_a_certificate_of_the_cluster_nothing_is_believed() -> None:
+    """A cloud hears of them with the token."""
+    rig = Rig()
+    stranger = SimpleNamespace(certified="", times_told=0, hello=None, key_shown="", under="")
+    assert isinstance(rig.ctx.behaviour, Sync)
+    for _ in range(2 * CHAIN_MAX):
+        assert rig.ctx.behaviour._cas.hear(stranger, FOLLOWED)  # type: ignore[arg-type]  # all it looks at
+    assert rig.witness.chains == []
 
 
 def test_nobody_is_believed_before_its_hello() -> None:
