@@ -8,20 +8,20 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from entgldb.messages.model import Origin, Version
+from entgldb.messages.model import KEYS, NODES, Origin, Version, node_of
 from entgldb.storage.rules.comparing.chunks import SEQ_MAX
+from entgldb.storage.rules.ended import any_log
 from entgldb.storage.rules.header import Header, decode
 
 PARTIAL: Final = "system_partial"
 """In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
 A node whose file has that mark can vouch for no system collection. The mark says of each log behind which
 entry some may be lacking, and up to which."""
-
-
 _SHOWN: Final = (
     "SELECT d.hlc, o.name FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
     " WHERE d.collection = ? AND d.key = ?"
 )
+_IS_OUT: Final = "SELECT 1 FROM _entgldb_ended WHERE origin = ?"
 
 
 def is_partial(connection: sqlite3.Connection) -> bool:
@@ -120,6 +120,11 @@ def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last
 
 
 def is_outdated(connection: sqlite3.Connection, unapplied: Header) -> bool:
-    """Whether something newer than an entry that was not applied stands at its place."""
+    """Whether an entry that was not applied would show nothing: something newer stands at its place, or its
+    writer was expelled and it is a key, or its row: nobody goes by these, or can write them."""
     shown = connection.execute(_SHOWN, (unapplied.collection, unapplied.key)).fetchone()
-    return shown is not None and shown >= (unapplied.hlc, unapplied.origin)
+    if shown is not None and shown >= (unapplied.hlc, unapplied.origin):
+        return True
+    writer = node_of(unapplied.origin)
+    own = unapplied.collection == KEYS or (unapplied.collection, unapplied.key) == (NODES, writer)
+    return own and connection.execute(_IS_OUT, (any_log(writer),)).fetchone() is not None

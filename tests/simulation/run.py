@@ -177,8 +177,6 @@ class Run:
         """The checks of the end, and what became of it all."""
         # before those that a roll-back or a retired node has taken with it are left out
         acknowledged, left = len(self.acks.writes), self.remaining()
-        for gone in (self.forgetting.retired, self.belonging.gone):
-            self.watch.give_up(gone, left, self.acks)
         checks.final(self.world, left, self.watch, self.acks)
         counts: Counter[str] = Counter()
         for node in self.nodes:

@@ -213,17 +213,18 @@ class Watch:
         self._tombstones[node.name] = oracle.tombstones(node.store.connection)
 
     def lost(self, nodes: list[SimulatedNode]) -> set[Id]:
-        """The entries that disks have lost and nobody has any more.
+        """The entries that disks have lost, or others than ``nodes`` have written, and none of these has.
 
-        Of the configuration that a disk has lost a cloud may give headers back. Bodies of it no cloud has.
+        Of the configuration that is lost a cloud may give headers back. Bodies of it no cloud has.
         """
+        names = {node.name for node in nodes}
         there = {
             row.operation.id
             for node in nodes
             for row in self.log(node)
             if (row.applied and node.role == "lan") or not row.operation.place[0].startswith(SYSTEM)
         }
-        return self.excused - there
+        return (self.excused | {made for made in self.union if node_of(made[0]) not in names}) - there
 
     def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
         """Forget the entries that are lost: no check can ask for them."""
@@ -231,17 +232,11 @@ class Watch:
             self.union.pop(gone, None)
             acks.lose(gone)
 
-    def give_up(self, gone: SimulatedNode | None, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
-        """A node was retired or expelled: what it wrote and nobody else has is not asked for any more."""
-        if gone is not None:
-            there = {row.operation.id for node in nodes for row in self.log(node)}
-            late = [made for made in there if self.is_out(made[0]) and made[1] > self.end_of(*made)]
-            if late:
-                self.world.violate(f"{gone.name} is out, and {late[:3]} are there, which it wrote since")
-            for made in set(self.union) - there:
-                if node_of(made[0]) == gone.name:
-                    del self.union[made]
-                    acks.lose(made)
+    def nothing_since(self, nodes: list[SimulatedNode]) -> None:
+        """None of the nodes has anything that one has written since it was expelled."""
+        there = {row.operation.id for node in nodes for row in self.log(node)}
+        if late := [made for made in there if self.is_out(made[0]) and made[1] > self.end_of(*made)]:
+            self.world.violate(f"{late[:3]} are there, written since their writer is out")
 
     def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
         reached = self.world.reached
@@ -340,6 +335,7 @@ def without_collected(wanted: State, found: State, node: SimulatedNode) -> State
 
 def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
     """All is healed and calm: everybody must have everything, and agree."""
+    watch.nothing_since(nodes)
     watch.forget_lost(nodes, acks)
     _written_again(world, watch, acks)
     _once(world, watch)

@@ -7,7 +7,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import COUNT_MAX
-from entgldb.messages.model import EXPELLED
+from entgldb.messages.model import EXPELLED, KEYS, NODES, REMOTE_PEERS, Entry
 from entgldb.storage.rules.ended import any_log, ending
 from tests.unit.storage.snapshot.snapshots import forget, send
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
@@ -81,6 +81,28 @@ def test_a_snapshot_of_one_that_has_not_heard_is_not_taken_by_one_that_has() -> 
     before = judge.shows(), judge.store.vector()
     assert send(unheard.store, judge.store, NOW + 20).refused == "expelled"
     assert (judge.shows(), judge.store.vector()) == before
+
+
+@pytest.mark.parametrize(
+    ("collection", "key", "lacks"),
+    [(NODES, "gone", False), (KEYS, "a" * 64, False), (NODES, "b", True), (REMOTE_PEERS, "c", True)],
+)
+def test_who_lacks_of_it_only_its_own_row_and_its_keys_vouches_for_the_configuration(
+    collection: str, key: str, *, lacks: bool
+) -> None:
+    """A cloud has brought the headers, and nobody who is left has the bodies."""
+    gone, judge, late = Side("gone"), Side("judge"), Side("late")
+    with gone.store.group():
+        write = Write(collection, key, b'{"v": 1}')
+        gone.store.write(RequestId(b"g" * 16, 1), [write], NOW, system=True)
+    with judge.store.group():
+        headers = [Entry(row.header, None, row.signature) for row in gone.store.rows(1, 10)]
+        judge.store.apply(headers, NOW, cloud=True)
+    assert not judge.store.vouches()
+    expel(judge, "gone", **{gone.store.origin: 1})
+    assert judge.store.vouches() is not lacks
+    send(judge.store, late.store, NOW + 20)
+    assert late.store.vouches() is not lacks
 
 
 def test_one_that_is_out_tells_it_by_the_documents_of_its_snapshot() -> None:
