@@ -72,7 +72,7 @@ def of(connection: sqlite3.Connection, number: int) -> Runs:
 
 
 def known_since(runs: Runs) -> int:
-    """All runs behind this entry are among them; 0: all. The first entry of a log begins one."""
+    """All runs from this entry on are among them; 0: all. The first entry of a log begins one."""
     return COUNT_MAX if not runs else 0 if runs[0][0] == 1 else runs[0][0]
 
 
@@ -87,7 +87,8 @@ def parted(connection: sqlite3.Connection, known: Known, runs: Runs, head: int, 
     ours = of(connection, known.number)
     theirs = set(runs)
     common = max((run[0] for run in ours if run in theirs), default=0)
-    since = max(common, known.floor, known_since(runs))
+    # the entry since which theirs are known begins a run itself
+    since = max(common, known.floor, known_since(runs) - 1)
     apart = [seq for seq, _ in ours if since < seq <= head]
     forgotten = not common and max(map(known_since, (ours, runs))) > 0
     if forgotten and (apart or differs):

@@ -15,18 +15,22 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.limits import RUNS_MAX
 from entgldb.messages.model import Entry
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.fingerprint import FINGERPRINT_FILE
 from entgldb.storage.file.open import FILE
+from entgldb.storage.recovery import check
 from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.recovery.rebuild import rebuild
 from entgldb.storage.repair import salvaged
+from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.store import Store
 from tests.unit.storage.snapshot.snapshots import forget, send
 
 NOW = 1_790_000_000_000
 LATER = NOW + 100
+RUNS = 5
+"""Of a log so many are known, where a test makes more."""
 counters = itertools.count(1)
 
 
@@ -168,24 +172,27 @@ def test_a_branch_of_which_the_first_entry_cannot_be_read_comes_back(
 
 
 @FILLS
-@pytest.mark.parametrize("ours", [2, RUNS_MAX + 3])
+@pytest.mark.parametrize("ours", [2, RUNS - 1, RUNS + 3])
 def test_a_branch_that_parted_before_all_runs_that_are_known_comes_back(
-    life: Life, ours: int, fill: Callable[[Store, Store], None]
+    monkeypatch: pytest.MonkeyPatch, life: Life, ours: int, fill: Callable[[Store, Store], None]
 ) -> None:
+    """It ends before the first run that is known of the other one, with the same number as that, or later."""
+    for reader in (runs, chunks, check):
+        monkeypatch.setattr(reader, "RUNS_MAX", RUNS)
     life.write([("common", "c")])
 
-    def written(name: str, runs: int) -> None:
+    def written(name: str, opens: int) -> None:
         with closing(Store.open(life.home, "x", NOW)) as store:
-            for number in range(runs):
+            for number in range(opens):
                 store.state.run = ""
                 put(store, f"{name}{number}", name)
             if name == "theirs":
                 give(store, life.peer)
 
-    life.is_undone(lambda: written("theirs", RUNS_MAX + 3))
+    life.is_undone(lambda: written("theirs", RUNS + 3))
     written("ours", ours)
     with closing(life.rebuilt(fill)) as store:
-        names = {f"theirs{number}": "theirs" for number in range(RUNS_MAX + 3)}
+        names = {f"theirs{number}": "theirs" for number in range(RUNS + 3)}
         names |= {f"ours{number}": "ours" for number in range(ours)}
         assert (shows(store), rivals(store)) == ({"common": "c"} | names, [])
 

@@ -6,23 +6,25 @@ import pytest
 
 from entgldb.messages.client import FieldOperation, Write
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import RUNS_MAX
 from entgldb.messages.model import Entry
+from entgldb.storage.authorship import runs
 from entgldb.storage.repair.copies import read_copy
-from entgldb.storage.snapshot import steps
+from entgldb.storage.rules.comparing import chunks
 from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import forget, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 LATER = NOW + 100
+RUNS = 5
 pytestmark = pytest.mark.usefixtures("either_way")
 
 
 @pytest.fixture
-def many_keys(either_way: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten to a step: one by one they would tell no more, in as many transactions."""
-    monkeypatch.setattr(steps, "STEP_ROWS", 10)
+def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many of a log are known: more would tell no more, in as many transactions."""
+    monkeypatch.setattr(runs, "RUNS_MAX", RUNS)
+    monkeypatch.setattr(chunks, "RUNS_MAX", RUNS)
 
 
 def branches(before: int, after: int, then: int = LATER) -> tuple[Side, Side]:
@@ -127,17 +129,17 @@ def test_of_two_logs_that_part_in_their_first_entry_all_of_ours_is_the_branch() 
     assert (again.shows(), again.rivals()) == ({"k": "theirs"}, ["ours"])
 
 
-@pytest.mark.usefixtures("many_keys")
-@pytest.mark.parametrize("theirs", [1, RUNS_MAX, RUNS_MAX + 3])
-@pytest.mark.parametrize("ours", [RUNS_MAX - 1, RUNS_MAX, RUNS_MAX + 9])
+@pytest.mark.usefixtures("few_runs")
+@pytest.mark.parametrize("theirs", [1, RUNS, RUNS + 3])
+@pytest.mark.parametrize("ours", [RUNS - 1, RUNS, RUNS + 9])
 def test_a_branch_that_parted_before_all_runs_that_are_known_is_all_that_is_not_pruned(
     ours: int, theirs: int
 ) -> None:
     writer, again, giver = Side("x"), Side("x"), Side("giver")
-    for side, runs, name in ((writer, theirs, "theirs"), (again, ours, "ours")):
+    for side, opens, name in ((writer, theirs, "theirs"), (again, ours, "ours")):
         side.put("common", "c")
         side.put("both", "b")
-        for number in range(runs):
+        for number in range(opens):
             opened(side)
             side.put(f"{name}{number}", name, now=NOW - 1_000)
             side.put("both", name, now=NOW - 1_000)
@@ -150,21 +152,21 @@ def test_a_branch_that_parted_before_all_runs_that_are_known_is_all_that_is_not_
     assert again.rivals() == ["ours"]
 
 
-@pytest.mark.usefixtures("many_keys")
+@pytest.mark.usefixtures("few_runs")
 def test_a_log_that_is_merely_behind_is_no_branch() -> None:
     """However often its writer has opened its file, and whatever its clock said."""
     writer, giver, taker = Side("x"), Side("giver"), Side("taker")
-    for number in range(3 * RUNS_MAX):
+    for number in range(3 * RUNS):
         opened(writer)
         writer.put(f"k{number}", "n", now=NOW - number)
-        if number % 10 == 5:
+        if number % 4 == 2:
             writer.give(taker)
     writer.give(giver)
     forget(giver.store, tombstones=True)
     assert send(giver.store, taker.store, NOW).refused == ""
     assert (taker.shows(), taker.rivals()) == (writer.shows(), [])
     rows = taker.store.connection.execute("SELECT count(*), min(seq) FROM _entgldb_runs")
-    assert rows.fetchone() == (RUNS_MAX, 2 * RUNS_MAX + 1)
+    assert rows.fetchone() == (RUNS, 2 * RUNS + 1)
 
 
 def test_a_deleted_key_of_the_branch_is_shown_by_who_has_forgotten_the_delete_and_by_who_has_not() -> None:
