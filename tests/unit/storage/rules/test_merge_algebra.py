@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -119,23 +120,37 @@ ACCUMULATING: list[tuple[int, str, dict[str, Any]]] = [
 both = pytest.mark.parametrize("seven", [SEVEN, ACCUMULATING], ids=["replacing", "accumulating"])
 
 
+def in_every_order(steps: list[Step]) -> Iterator[tuple[Stored, dict[tuple[str, int], str]]]:
+    """Each state that a key comes to by all orders of ``steps``, with its conflicts.
+
+    Orders that have come to one state by the same steps go on as one.
+    """
+    operations = [read(step) for step in steps]
+    come_to: dict[frozenset[int], dict[str, tuple[Stored | None, dict[tuple[str, int], str]]]]
+    come_to = {frozenset(): {"": (None, {})}}
+    for _ in steps:
+        further: dict[frozenset[int], dict[str, tuple[Stored | None, dict[tuple[str, int], str]]]] = {}
+        for taken, states in come_to.items():
+            for (row, conflicts), at in product(states.values(), set(range(len(steps))) - taken):
+                after = absorb(row, operations[at])
+                restored = {tuple(tip.version) for tip in after.restored}
+                kept = {version: text for version, text in conflicts.items() if version not in restored}
+                made = {tuple(loser.tip.version): loser.text for loser in after.losers}
+                state = after.stored, dict(sorted((made | kept).items()))
+                further.setdefault(taken | {at}, {})[repr(state)] = state
+        come_to = further
+    for row, conflicts in come_to[frozenset(range(len(steps)))].values():
+        assert row is not None
+        yield row, conflicts
+
+
 @both
 def test_all_orders_of_seven_operations_end_alike(seven: list[tuple[int, str, dict[str, Any]]]) -> None:
     writers = [Writer(number) for number in range(3)]
     steps = [writers[who].write(10 + at, kind, document) for at, (who, kind, document) in enumerate(seven)]
     wanted = outcome(steps)
-    read_once = {step: read(step) for step in steps}
-
-    def in_every_order(row: Stored | None, left: frozenset[Step]) -> Iterator[Stored | None]:
-        # orders that begin alike are one until they part
-        if not left:
-            yield row
-        for step in left:
-            yield from in_every_order(absorb(row, read_once[step]).stored, left - {step})
-
     ends = set()
-    for row in in_every_order(None, frozenset(steps)):
-        assert row is not None
+    for row, _ in in_every_order(steps):
         ends.add((row.newest, row.live, *save(row._replace(tips=()))))
     assert len(ends) == 1
     assert same(shown(row), wanted.document)
@@ -152,23 +167,8 @@ def test_all_orders_of_seven_concurrent_operations_leave_the_same_conflicts(
         writer.origin = f"{'abcdefg'[at]}/{'0' * 32}"
         steps.append(writer.write(10 + at % 3, kind, document))
     wanted = outcome(steps)
-    read_once = {step: read(step) for step in steps}
-
-    def in_every_order(
-        row: Stored | None, conflicts: dict[tuple[str, int], str], left: frozenset[Step]
-    ) -> Iterator[tuple[Stored | None, dict[tuple[str, int], str]]]:
-        if not left:
-            yield row, conflicts
-        for step in left:
-            after = absorb(row, read_once[step])
-            restored = {tuple(tip.version) for tip in after.restored}
-            kept = {version: text for version, text in conflicts.items() if version not in restored}
-            made = {tuple(loser.tip.version): loser.text for loser in after.losers}
-            yield from in_every_order(after.stored, made | kept, left - {step})
-
     ends = set()
-    for row, conflicts in in_every_order(None, {}, frozenset(steps)):
-        assert row is not None
+    for row, conflicts in in_every_order(steps):
         ends.add((row.newest, row.live, *save(row), tuple(sorted(conflicts.items()))))
     (end,) = ends
     assert {version for version, _ in end[-1]} == wanted.conflicts
