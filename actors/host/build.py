@@ -47,10 +47,14 @@ EDGES: Final = (
 )
 
 
-def preload() -> None:
-    """Import what the actors will need, before the fork: the pages are then shared by all of them."""
+def preload(given: settings.SyncSettings) -> None:
+    """Import what the actors of such a node will need, before the fork: the pages are then shared by all of
+    them."""
+    spared = set() if given.discovery else {"sync.discovery"}
+    spared |= set() if given.role == "cloud" else {"oauth.resource_server"}
     for name in EDGES:
-        import_module(f"entgldb.actors.{name}")
+        if name not in spared:
+            import_module(f"entgldb.actors.{name}")
     for name in ("store", "log.read"):
         import_module(f"entgldb.storage.{name}")
     codec.compile_for_actors()

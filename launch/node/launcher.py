@@ -142,7 +142,7 @@ class Launcher:
         (self.directory / "log").mkdir(mode=0o700, exist_ok=True)
         _return_memory()
         _make_database(self.directory)
-        build.preload()
+        build.preload(self._settings.sync)
         _settle_memory()
         self._system = NodeSystem(self.directory, self._node_end)
         self._admin_fd = os.pidfd_open(self.system.admin_pid)
@@ -358,9 +358,11 @@ def _make_database(directory: Path) -> None:
 
 
 def _settle_memory() -> None:
-    """Leave nothing to be changed, right after the fork, in the pages that it shares."""
+    """Leave nothing to be changed, right after the fork, in the pages that it shares; who started the node
+    may have kept the collector off while all was loaded."""
     gc.collect()
     gc.freeze()  # else the collector touches all objects
+    gc.enable()
     # of looks into types, by name: each new one takes the place of another, and touches both names
     sys._clear_type_cache()
 

@@ -18,8 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from ifaddr import get_adapters
-
 from entgldb.actors.backoff import backoff
 from entgldb.launch.node.child import end_with_parent, environment
 from entgldb.messages.errors import EntglError, ErrorCode
@@ -94,6 +92,8 @@ def _called(place: Place) -> list[str]:
     """The names and addresses by which others may call it."""
     names = {*place.names, place.host} - ANYWHERE
     if place.host in ANYWHERE:
+        from ifaddr import get_adapters  # a node without such a server does not need it
+
         addresses = [ip.ip for adapter in get_adapters() for ip in adapter.ips]
         # of IPv6: address, flow, scope; a link-local one cannot stand in a certificate with its zone
         names |= {ip if isinstance(ip, str) else ip[0] for ip in addresses} | {socket.gethostname()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import time
 from pathlib import Path
@@ -141,6 +142,7 @@ def start(
     if rebuild:
         _rebuild(directory, config)
     if not detach:
+        gc.disable()  # of what is loaded now nothing is garbage; the launcher looks once, before it forks
         from entgldb.launch.node.config import load
         from entgldb.launch.node.launcher import run_node
 
