@@ -48,10 +48,10 @@ test: form  ## all checks and all tests; tests wait now and then, so the types a
 
 # the first line compiles all tests once, in place of once in each of the processes that run them; a fault
 # in a module is told by the run itself
-# four for two cores: tests of real nodes wait most of their time
+# six for two cores: tests of real nodes wait most of their time, and four leave a sixth of the cores idle
 suite: $(VENV)/test.stamp
 	-@$(BIN)/python -m pytest --collect-only -q > /dev/null
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
