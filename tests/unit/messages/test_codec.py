@@ -71,7 +71,7 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
 @pytest.mark.parametrize("cls", codec.known_messages().values(), ids=lambda cls: cls.__name__)
 def test_every_message_survives_the_round_trip(cls: type[Message]) -> None:
     # the types of fields are few, and each of them stands in many messages
-    @settings(max_examples=30)
+    @settings(max_examples=15)
     @given(values(cls))
     def check(message: Message) -> None:
         decoded = codec.decode(codec.encode(message, 7), Channel.LOCAL)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.sync import spreading
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.sync.spreading import SPREAD, Need, needed
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AwaitSpread
 from entgldb.messages.client import Refused, Report, RequestId, Write
 from entgldb.messages.errors import EntglError
-from entgldb.messages.limits import MEMBERS_MAX, SPREAD_SECONDS_MAX, SPREAD_WAITING_MAX
+from entgldb.messages.limits import MEMBERS_MAX, SPREAD_SECONDS_MAX
 from entgldb.messages.local.actors import FrameIn, Tick
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.model import NODES, REMOTE_PEERS
@@ -141,9 +142,12 @@ def test_more_peers_than_there_are_are_waited_for_one_may_come() -> None:
     assert body(asker)["reached"] is False
 
 
-def test_beyond_the_limit_a_question_is_refused_and_the_others_are_answered() -> None:
+def test_beyond_the_limit_a_question_is_refused_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spreading, "SPREAD_WAITING_MAX", 20)
     rig = Rig()
-    waiting = [rig.ask("peers:1") for _ in range(SPREAD_WAITING_MAX)]
+    waiting = [rig.ask("peers:1") for _ in range(20)]
     (refusal,) = rig.ask("peers:1").answers
     assert isinstance(refusal, Refused)
     assert refusal.code == "busy"
