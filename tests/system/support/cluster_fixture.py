@@ -1,6 +1,7 @@
-"""A cluster of real processes, driven through ``python -m entgldb`` and judged from outside.
+"""A cluster of real processes, driven through the verbs of ``entgldb`` and judged from outside.
 
-A look at a node goes through the Python API: a test looks again and again, and each verb is a process.
+A look at a node goes through the Python API, and a verb that must succeed runs in the process of the
+tests: one of its own takes longer to begin than its work.
 ``with Cluster(folder, lan=3, clouds=1) as cluster``: every process that was started is ended when the
 block ends, also when a test fails; if the test run itself is killed, the kernel ends them.
 """
@@ -8,6 +9,7 @@ block ends, also when a test fails; if the test run itself is killed, the kernel
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -24,8 +27,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
+from unittest.mock import patch
 
 from entgldb.client.database import Database
+from entgldb.launch.cli.common import run
+from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.init import Plan, init, pick_port
 from entgldb.messages.errors import EntglError
 from entgldb.messages.remote_peers import RemotePeer
@@ -40,6 +46,7 @@ VERB_SECONDS: Final = 30.0
 READY_SECONDS: Final = 40.0
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
+_one_verb: Final = threading.Lock()
 
 _T = TypeVar("_T")
 
@@ -101,6 +108,16 @@ class Started:
         self.process.stdout.close()
 
 
+def verb_here(arguments: list[str], stdin: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a verb that runs in this process, one at a time."""
+    read = io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8")
+    told, errors = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(stream, "utf-8", write_through=True) for stream in (told, errors))
+    with _one_verb, patch.multiple(sys, stdin=read, stdout=out, stderr=err):
+        code = run(command, arguments)
+    return code, told.getvalue().decode(), errors.getvalue().decode()
+
+
 class Node:
     """One node: its directory and, while it is up, its processes."""
 
@@ -114,7 +131,7 @@ class Node:
         self._log = folder / f"{name}.log"
 
     def verb(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run one verb of the command line on this node, whatever becomes of it."""
+        """Run one verb of the command line on this node in a process of its own, whatever becomes of it."""
         verb, *others = arguments
         return subprocess.run(
             [sys.executable, "-m", "entgldb", verb, "--dir", str(self.directory), *others],
@@ -128,9 +145,9 @@ class Node:
     def run(self, *arguments: str, stdin: str = "") -> list[dict[str, Any]]:
         """Run one verb with ``--json``; it must succeed. The objects it printed."""
         verb, *others = arguments
-        done = self.verb(verb, "--json", *others, stdin=stdin)
-        assert done.returncode == 0, f"{self.name}: {arguments}: exit {done.returncode}: {done.stderr}"
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        code, told, errors = verb_here([verb, "--json", "--dir", str(self.directory), *others], stdin)
+        assert code == 0, f"{self.name}: {arguments}: exit {code}: {errors}"
+        return [json.loads(line) for line in told.splitlines()]
 
     def start(self) -> None:
         """Start and do not wait."""
