@@ -46,6 +46,8 @@ GENERATED: Final = {
     "ENTGLDB_EXPELLING_SEEDS": ("tests/simulation/test_expelling.py", 60),
     "ENTGLDB_ROTATING_SEEDS": ("tests/simulation/test_rotating.py", 60),
     "ENTGLDB_MERGES": ("tests/unit/storage/rules/test_merge_algebra.py", 2_000),
+    "ENTGLDB_PATTERNS": ("tests/unit/storage/rules/test_filter_regex.py", 5_000),
+    "ENTGLDB_TEXTS": ("tests/unit/launch/test_texts.py", 3_000),
     "ENTGLDB_ORDERS": ("tests/unit/storage/log", 600),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),

@@ -30,6 +30,8 @@ from entgldb.messages.limits import BODY_BYTES_MAX
 
 EVIL = "a\x1b[31m\x07\x7f\x9b\u2028\n\t\u202eb\\c"
 SHOWN = "a\\u001b[31m\\u0007\\u007f\\u009b\\u2028\\n\\t\\u202eb\\\\c"
+EXAMPLES = int(os.environ.get("ENTGLDB_TEXTS", "100"))
+"""A soak has more."""
 UNSAFE = set("\x1b\x07\x7f\x9b\u2028\u202e\r")
 
 
@@ -277,7 +279,7 @@ VALUES = st.recursive(
 NAMES = TEXTS | st.sampled_from(["_key", "_document", "key", "document", "schema_version"])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(TEXTS.filter(bool), st.dictionaries(NAMES, VALUES, max_size=4)), max_size=4))
 def test_every_document_there_can_be_comes_back_as_it_was(rows: list[tuple[str, dict[str, Any]]]) -> None:
     from entgldb.launch.cli.common import as_json_text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.web.serving import served
 
 pytestmark = pytest.mark.slow
-EXAMPLES = int(os.environ.get("ENTGLDB_HTTP_CASES", "200"))
+EXAMPLES = int(os.environ.get("ENTGLDB_HTTP_CASES", "100"))
 """Requests of all operations together; a soak has 10,000."""
 PATIENCE_SECONDS = 60
 """For one answer; an invitation starts a process."""

@@ -20,7 +20,7 @@ from entgldb.storage.rules.filtering.parser import parse_filter
 from tests.support import oracle
 from tests.support.documents import make_index
 
-CASES: Final = int(os.environ.get("ENTGLDB_QUERY_CASES", "8000"))
+CASES: Final = int(os.environ.get("ENTGLDB_QUERY_CASES", "5000"))
 """Filters, each asked of the plain matcher and of SQL about a whole set of documents."""
 FILTERS: Final = 12
 """Drawn for one set of documents: each is a case by itself, and four more with each of the others."""

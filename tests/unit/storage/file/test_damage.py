@@ -26,7 +26,7 @@ from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
 PAGE = 4096
-FLIPS = int(os.environ.get("ENTGLDB_FLIPS", "150"))
+FLIPS = int(os.environ.get("ENTGLDB_FLIPS", "100"))
 
 
 def put(store: Store, key: str, body: bytes | None, now_ms: int = NOW) -> None:

@@ -22,7 +22,7 @@ from entgldb.storage.store import Store
 NOW = 1_790_000_000_000
 NODES = 3
 KEYS = ("k1", "k2")
-EXAMPLES = int(os.environ.get("ENTGLDB_ORDERS", "50"))
+EXAMPLES = int(os.environ.get("ENTGLDB_ORDERS", "30"))
 """Histories of each kind that has tests here; a soak has more."""
 
 
