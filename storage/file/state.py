@@ -352,7 +352,8 @@ class State:
         if head == known.head:
             return
         self.loose |= head.forked != known.head.forked
-        self.origins[origin] = known._replace(head=head)
+        # for each entry that comes: ``_replace`` takes twice as long
+        self.origins[origin] = Known(known.number, head, known.floor, known.floor_hlc)
         self.dirty.add(origin)
         self.moved.add(origin)
 

@@ -54,42 +54,45 @@ class TenantRows:
 
 
 class _Removal:
-    """A walk over all rows of a tenant, by their keys: rows that are gone are not passed again.
+    """Of all tables with rows of a tenant, one after the other by its keys: what is gone is not passed again.
 
-    It ends with a walk that finds nothing: another process may remove the same tenant, and after a crash,
-    or where the name was used once more meanwhile, nothing is known of what was done.
+    It ends where no table has any: another process may remove the same tenant, and after a crash, or where
+    the name was used once more meanwhile, nothing is known of what was done.
     """
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
-        self._begin()
-
-    def _begin(self) -> None:
-        self._left, self._rows = [*tables().values()], STEP_ROWS
+        self._left = list[Table]()
+        self._rows = STEP_ROWS
         self._after: tuple[object, ...] = ()
         """The last key that was removed from the first table that is left."""
-        self._found = False
 
     def step(self, on: Server) -> bool:
-        """Take some rows out; whether there are no more. Raises PostgresFault."""
-        while self._left:
-            rows = self._rows
-            try:
-                gone = self._remove(on, self._left[0], rows)
-            except PostgresFault as fault:
-                if not fault.late or rows == 1:
-                    raise
-                self._rows = max(1, rows // 8)
-                return False
-            self._found = self._found or bool(gone)
-            if len(gone) >= rows:
-                self._after = max(gone)
-                return False
+        """Take some rows out, by one statement; whether there are no more. Raises PostgresFault."""
+        if not self._left:
+            self._left = self._filled(on)
+            return not self._left
+        rows = self._rows
+        try:
+            gone = self._remove(on, self._left[0], rows)
+        except PostgresFault as fault:
+            if not fault.late or rows == 1:
+                raise
+            self._rows = max(1, rows // 8)
+            return False
+        if len(gone) >= rows:
+            self._after = max(gone)
+        else:
             self._left, self._after, self._rows = self._left[1:], (), STEP_ROWS
-        if not self._found:
-            return True
-        self._begin()
         return False
+
+    def _filled(self, on: Server) -> list[Table]:
+        """The tables that have rows of the tenant."""
+        every = [*tables().values()]
+        looks = (f"EXISTS (SELECT 1 FROM {on_side(one.name, 0)} WHERE tenant = $1)" for one in every)  # noqa: S608 -- of ours
+        with on.changing(self.tenant) as held:
+            found = held.execute(f"SELECT {', '.join(looks)}", [self.tenant]).fetchone()
+        return [one for one, has in zip(every, found or (), strict=True) if has]
 
     def _remove(self, on: Server, table: Table, rows: int) -> list[tuple[Any, ...]]:
         """The keys that were removed."""

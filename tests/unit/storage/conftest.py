@@ -28,6 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "repair/test_incarnations.py",
         "snapshot/test_snapshots.py",
         "snapshot/test_snapshots_of_branches.py",
+        "snapshot/test_snapshots_of_expelled.py",
         "snapshot/test_steps.py",
     )
     also_there(metafunc, files, OF_FILES)
