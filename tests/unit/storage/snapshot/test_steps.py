@@ -15,7 +15,7 @@ from entgldb.messages.model import Entry
 from entgldb.storage.documents import finding
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.indexes import catalogue
-from entgldb.storage.log import prune
+from entgldb.storage.log import evicting, prune
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.shadow import MARK, Shadow
@@ -115,6 +115,30 @@ def test_a_long_result_does_not_go_on_with_what_other_documents_are_numbered_by_
             list(before)
         assert [key for key, _ in documents.find("users")] == [*KEYS, "other", *own]
     taker.close()
+
+
+def test_a_conflict_that_makes_room_meanwhile_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_steps(monkeypatch)
+    taker = Store.memory("taker", b"t" * 32, NOW)
+    for number, name in enumerate(("one", "two"), 1):
+        rival = Store.memory(name, name.encode() * 8, NOW)
+        put(rival, number, "other", body=b'{"n":%d}' % number)
+        with taker.group():
+            taker.apply([Entry(row.header, row.body) for row in rival.rows(1, 500)], NOW)
+    assert taker.state.conflicts == 1
+    taken = [0]
+
+    def make_room() -> None:
+        taken[0] += 1
+        if taken[0] == len(KEYS) + 2:  # its key is done
+            with taker.group(), monkeypatch.context() as patched:
+                patched.setattr(evicting, "CONFLICTS_KEPT_MAX", 0)
+                evicting.evict(taker.connection, taker.state)
+
+    send(giver(*KEYS), taker, NOW + 50, between=make_room)
+    assert taken[0] >= len(KEYS) + 2
+    assert taker.connection.execute("SELECT count(*) FROM _entgldb_conflicts").fetchone() == (0,)
+    assert taker.state.conflicts == 0
 
 
 @pytest.mark.parametrize("after", [1, 3, 12, 14])
