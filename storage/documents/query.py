@@ -74,6 +74,8 @@ class Documents:
         """The collection that was read last."""
         self._names: dict[int, Origin] = {}
         """Of writers, by the numbers that the file gives them."""
+        self._searching: Documents | None = None
+        """The same file by another connection, for what may take long."""
         self.feed: Final = Feed(self.put_to)
 
     @classmethod
@@ -96,11 +98,15 @@ class Documents:
         """Give the file back."""
         with self._lock:
             self._connection.close()
+            if self._searching is not None:
+                self._searching.close()
 
     def abandon(self, why: Callable[[], EntglError]) -> None:
         """Raise what ``why`` makes from now on, and leave the file as it is: in a process that was forked."""
         self._left, self._connection = self._connection, _Refusing(why)  # type: ignore[assignment]  # it stands for one
         self._lock = threading.RLock()
+        if self._searching is not None:
+            self._searching.abandon(why)
 
     def get(self, collection: str, key: str) -> Document | None:
         """One document, or None. Raises InvalidError for what cannot be a key."""
@@ -296,9 +302,24 @@ class Documents:
         from entgldb.storage.documents import filter, order
         from entgldb.storage.documents.finding import Finder
 
-        self.put_to(filter.register)
-        self.put_to(order.register)
-        return Finder(self._all, self.put_to)
+        searching = self._apart()
+        searching.put_to(filter.register)
+        searching.put_to(order.register)
+        return Finder(searching._all, searching.put_to)
+
+    def _apart(self) -> Documents:
+        """So that a read by its key does not wait until another thread has searched a million documents.
+
+        This itself where there is no file that could be opened once more, or no longer the same one.
+        """
+        with self._lock:
+            if self._searching is None and self._file is not None:
+                other = Documents.open(Path(self._file).parent, held=True)
+                if self.replaced():
+                    other.close()
+                    return self
+                self._searching = other
+            return self._searching or self
 
     def _marked(self, rows: _Rows) -> Iterator[tuple[str, Read]]:
         """As ``_reads``, of rows that have a snippet behind the key."""

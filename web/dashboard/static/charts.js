@@ -67,7 +67,7 @@ function make(place, series) {
     cursor: { y: false, drag: { x: false, y: false } },
     legend: { show: false },
     scales: { x: { range: () => [Date.now() / 1000 - HOUR, Date.now() / 1000] }, y: { range: (_, __, max) => [0, Math.max(max ?? 0, 1) * 1.1] } },
-    axes: [{ ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 40, space: 36 }],
+    axes: [{ ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 48, space: 36 }],
     series: [{ label: "at" }, ...lines],
   };
   return new window.uPlot(options, [[], ...series.map(() => [])], place);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,26 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def brief(changes: Iterator[Change]) -> list[tuple[str, str, object]]:
     return [(change.collection, change.key, change.document) for change in changes]
+
+
+def test_a_document_is_read_while_another_thread_searches(node: Node) -> None:
+    node.put("users", ada={"age": 36}, alan={"age": 41})
+    documents, searches, may_go_on = node.documents, threading.Event(), threading.Event()
+
+    def held_up() -> int:
+        searches.set()
+        return 0 if may_go_on.wait(60) else 1
+
+    documents.finder._put_to(lambda connection: connection.set_progress_handler(held_up, 1))
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.submit(documents.count, "users", {"age": {"$gt": 40}})
+        try:
+            assert searches.wait(60)
+            assert pool.submit(documents.get, "users", "ada").result(30) == {"age": 36}
+            assert not found.done()
+        finally:
+            may_go_on.set()
+        assert found.result(60) == 1
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def test_any_number_finds_what_it_equals(documents: Documents, value: float) -> 
 
 def test_an_index_serves_a_field_that_has_neither_arrays_nor_large_numbers(documents: Documents) -> None:
     asked: list[str] = []
-    documents._connection.set_trace_callback(asked.append)
+    documents._apart()._connection.set_trace_callback(asked.append)
     assert [key for key, _ in documents.find("small", {"v": {"$gte": 7}}, sort="-v", limit=9)] == ["8", "7"]
-    documents._connection.set_trace_callback(None)
+    documents._apart()._connection.set_trace_callback(None)
     found_by = next(sql for sql in asked if sql.startswith("SELECT key"))
-    plan = documents._all(f"EXPLAIN QUERY PLAN {found_by}")
+    plan = documents._apart()._all(f"EXPLAIN QUERY PLAN {found_by}")
     assert "_entgldb_ix_" in str(plan)
     assert "TEMP B-TREE" not in str(plan)
 
@@ -164,11 +164,11 @@ def test_an_index_serves_equality_beside_arrays_and_large_numbers(
     mixed: Documents, wanted: dict[str, Any]
 ) -> None:
     asked: list[str] = []
-    mixed._connection.set_trace_callback(asked.append)
+    mixed._apart()._connection.set_trace_callback(asked.append)
     found = [key for key, _ in mixed.find("c", wanted, limit=500)]
-    mixed._connection.set_trace_callback(None)
+    mixed._apart()._connection.set_trace_callback(None)
     found_by = next(sql for sql in asked if sql.startswith("SELECT key"))
-    plan = "\n".join(row[3] for row in mixed._all(f"EXPLAIN QUERY PLAN {found_by}"))
+    plan = "\n".join(row[3] for row in mixed._apart()._all(f"EXPLAIN QUERY PLAN {found_by}"))
     assert "_entgldb_ix_" in plan
     assert "SCAN" not in plan
     assert "INDEX _entgldb_ix" in plan

@@ -57,12 +57,12 @@ def test_a_page_far_behind_is_found_by_the_index(documents: Documents, sort: str
     middle = f"{MANY // 2:04}"
     after = make_cursor((sort,), None, middle, {"n": MANY // 2})
     asked: list[str] = []
-    documents._connection.set_trace_callback(asked.append)
+    documents._apart()._connection.set_trace_callback(asked.append)
     found = keys(documents, "plain", sort=sort, after=after, limit=2)
-    documents._connection.set_trace_callback(None)
+    documents._apart()._connection.set_trace_callback(None)
     assert found == (["1001", "1002"] if sort == "n" else ["0999", "0998"])
     found_by = next(sql for sql in asked if sql.startswith("SELECT key"))
-    plan = " / ".join(row[3] for row in documents._all(f"EXPLAIN QUERY PLAN {found_by}"))
+    plan = " / ".join(row[3] for row in documents._apart()._all(f"EXPLAIN QUERY PLAN {found_by}"))
     assert "_entgldb_ix_" in plan
     assert "v0>?" in plan if sort == "n" else "v0<?" in plan
     assert "TEMP B-TREE" not in plan

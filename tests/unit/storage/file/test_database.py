@@ -320,7 +320,7 @@ def test_an_order_of_few_documents_is_read_without_walking_all_of_them(tmp_path:
             def count() -> None:
                 counted[-1] += 1
 
-            documents_of.put_to(lambda reader: reader.set_progress_handler(count, 1))
+            documents_of.finder._put_to(lambda reader: reader.set_progress_handler(count, 1))
             assert len(list(documents_of.find("c", sort="-n", limit=5))) == 5
     store.close()
     assert counted[1] < 1.5 * counted[0]
