@@ -234,16 +234,16 @@ def test_a_tail_is_written_again_with_few_documents_in_memory() -> None:
     here.fields(a=1)
     here.fields(a=2)
     forget(here.store, tombstones=False)
-    number = 100
+    number, size = 100, 40_000
     for n in range(number):
-        away.write(Write("users", f"k{n}", b'{"a":"%s"}' % (b"x" * 100_000)), NOW)
+        away.write(Write("users", f"k{n}", b'{"a":"%s"}' % (b"x" * size)), NOW)
     tracemalloc.start()
     try:
         assert send(here.store, away.store, NOW + 1).reissued >= number
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 30 * 100_000
+    assert peak < 30 * size
 
 
 def test_a_small_unsent_change_of_a_large_document_that_was_deleted_elsewhere_is_written_again() -> None:
