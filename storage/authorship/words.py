@@ -36,13 +36,14 @@ def note(connection: sqlite3.Connection, state: State, end: tuple[Origin, int], 
         if count >= ORIGINS_MAX:
             return
         said = [(state.ended[origin], _FIRM, 0)] if origin in state.ended else []
-    word = (seq, *by)
-    if word in said:
-        return
-    said.append(word)
-    if len(said) > MEMBERS_MAX:
-        said = [(min(said)[0], _FIRM, 0)]
-    _write(connection, origin, said)
+    _add(connection, origin, said, (seq, *by))
+
+
+def keep(connection: sqlite3.Connection, origin: Origin, seq: int) -> None:
+    """A snapshot says where a log ends: it may cover entries that say so, which are never seen here."""
+    said = _read(connection, origin)
+    if said is not None:
+        _add(connection, origin, said, (seq, _FIRM, 0))
 
 
 def take_back(connection: sqlite3.Connection, state: State) -> None:
@@ -57,6 +58,15 @@ def take_back(connection: sqlite3.Connection, state: State) -> None:
             origin = name.removeprefix(_WORD)
             _write(connection, origin, left)
             state.end_at(connection, origin, min(left)[0] if left else None)
+
+
+def _add(connection: sqlite3.Connection, origin: Origin, said: list[_Word], word: _Word) -> None:
+    if word in said:
+        return
+    said.append(word)
+    if len(said) > MEMBERS_MAX:
+        said = [(min(said)[0], _FIRM, 0)]
+    _write(connection, origin, said)
 
 
 def _counts(state: State, origin: Origin, seq: int) -> bool:

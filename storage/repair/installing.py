@@ -9,7 +9,7 @@ from typing import Final
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import EXPELLED, Origin, node_of
-from entgldb.storage.authorship import runs
+from entgldb.storage.authorship import runs, words
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
@@ -163,6 +163,7 @@ class Installing:
         """``expected``: see ``healing.take_out``, which tells in the end what the branches had."""
         connection, state = self._transaction.connection, self._transaction.state
         for origin, seq in ended.items():
+            words.keep(connection, origin, seq)
             state.end(connection, origin, seq)
         for firsts in filter(None, (cuts, branches)):
             healing.take_out(Batch(connection, state), firsts, expected=expected)

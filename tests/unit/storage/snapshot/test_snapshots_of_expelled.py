@@ -8,8 +8,12 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import EXPELLED, KEYS, NODES, REMOTE_PEERS, Entry
+from entgldb.storage.authorship.authors import trust
+from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.ended import any_log, ending
-from tests.unit.storage.snapshot.snapshots import forget, send
+from tests.contract.test_expelled_ahead import CA
+from tests.support.merging import install_whole
+from tests.unit.storage.snapshot.snapshots import forget, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
@@ -131,3 +135,36 @@ def test_nothing_more_is_wanted_of_it_once_all_that_counts_is_here() -> None:
     assert judge.store.wants_no_more([unknown, "else/" + "7" * 32]).keys() == {gone.store.origin, unknown}
     expel(away, "gone", **{gone.store.origin: 1})
     assert away.store.wants_no_more([gone.store.origin]) == {}
+
+
+def test_a_cloud_keeps_a_word_that_a_snapshot_has_brought_when_another_that_said_it_is_out() -> None:
+    """The snapshot covers the entry of the one that stays: the cloud never sees it."""
+    gone, judge, stays, cloud = Side("gone"), Side("judge"), Side("stays"), Side("cloud")
+    with cloud.store.group():
+        trust(cloud.store.connection, cluster_of(CA), CA)
+    gone.put("early", "1")
+    for one in (judge, stays):
+        gone.give(one)
+    expel(judge, "gone", **{gone.store.origin: 1})
+    tell(cloud, gone, judge)
+    expel(stays, "gone", **{gone.store.origin: 1})
+    forget(stays.store, tombstones=True)
+    with staged(stays.store, NOW + 20, cloud=True) as name:
+        done = install_whole(cloud.store, name, b"e" * 32, NOW + 20, cloud=True, ends=False, peer="stays")
+    assert done.changes
+    with stays.store.group():
+        writes = [Write(EXPELLED, ending(any_log("judge"), 0), b'{"Said": {"stays": 1}}')]
+        stays.store.write(RequestId(b"e" * 16, 2), writes, NOW + 30, system=True)
+    tell(cloud, stays)
+    assert judge.store.origin not in cloud.store.vector()
+    assert cloud.store.expelled() == {"gone", "judge"}
+
+
+def tell(cloud: Side, *others: Side) -> None:
+    """By the gateway."""
+    for other in others:
+        rows = [
+            Entry(row.header, row.body) for row in other.store.rows(1, 50) if row.origin == other.store.origin
+        ]
+        with cloud.store.group():
+            assert cloud.store.apply(rows, NOW + 30, cloud=True).refused == ""
