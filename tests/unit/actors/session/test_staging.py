@@ -255,3 +255,13 @@ def test_what_waits_in_one_session_is_proven_though_another_was_first_to_look_wh
     assert other.take((), (), (), rig.writers, rig.ctx, rig.counted.append).fault == ""
     assert rig.take((second,)) == HandedOn((first, second), (), (WRITER.author,))
     assert rig.counted == []
+
+
+def test_a_writer_is_believed_no_longer_than_the_ca_that_has_attested_it() -> None:
+    believed = {ca_key_of("tests"): cluster("tests")}
+    writers = Writers("n", CaWitness(lambda: believed), ListLog())
+    writers.look()
+    assert writers.author(ORIGIN, WRITER.author) == WRITER.author
+    believed = {ca_key_of("next"): cluster("tests")}
+    writers.look()
+    assert writers.author(ORIGIN, WRITER.author) is None
