@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from entgldb.actors.session import staging
+from entgldb.actors.session import writers as writers_of
 from entgldb.actors.session.staging import HandedOn, Stage
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.tls.witness import CaWitness
@@ -265,3 +266,11 @@ def test_a_writer_is_believed_no_longer_than_the_ca_that_has_attested_it() -> No
     believed = {ca_key_of("next"): cluster("tests")}
     writers.look()
     assert writers.author(ORIGIN, WRITER.author) is None
+
+
+def test_of_what_one_message_supplies_a_bounded_number_of_signatures_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writers_of, "SUPPLIED_CHECKED_MAX", 2)
+    found = Rig().writers.supplied(entries(3), (WRITER.author,))
+    assert [one.signature is not None for one in found] == [True, True, False]
