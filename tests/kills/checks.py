@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entgldb.messages.errors import NotFoundError
 from entgldb.storage.recovery.check import Checkup
 from tests.simulation.watch import oracle
 from tests.simulation.watch.oracle import Logged
@@ -26,21 +27,22 @@ class Promised:
 
 def violations(directory: Path, promised: Promised, *, plain: bool) -> list[str]:
     """Every promise that the file breaks."""
-    if not (directory / "entgldb.db").exists():
+    try:
+        checkup = Checkup.open(directory)
+    except NotFoundError:
+        # killed before it was made to its end
         return ["the file is gone"] if promised.writes else []
+    with closing(checkup):
+        found = [f"verify: {finding}" for finding in checkup.run()]
     with closing(sqlite3.connect(f"file:{directory / 'entgldb.db'}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'").fetchone():
-            return ["the tables are gone"] if promised.writes else []
         log = oracle.read_log(connection)
         floors = dict(connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0"))
-        found = list(_sound(connection))
+        found += _sound(connection)
         found += _kept(log, promised, floors)
         found += _chains(log, floors)
         found += _heads(connection, log, floors)
         found += _remembered(connection, log) if floors else _documents(connection, log, plain=plain)
         found += _counters(connection, log, floors)
-    with closing(Checkup.open(directory)) as checkup:
-        found += [f"verify: {finding}" for finding in checkup.run()]
     return found
 
 
