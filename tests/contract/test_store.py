@@ -18,7 +18,7 @@ from entgldb.messages.limits import (
     PAGE_ROWS_MAX,
     RESULTS_KEPT_MS_MAX,
 )
-from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.messages.model import NODES, REMOTE_PEERS, Entry
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode, digest, encode
@@ -184,6 +184,16 @@ def test_a_bad_write_changes_nothing(bench: Bench, writes: list[Write], error: t
         bench_answer = store.answered(request)
     assert bench_answer is None
     assert (store.last_lsn(), store.vector(), store.get("users", "good")) == (0, {}, None)
+
+
+@pytest.mark.parametrize(("collection", "has_verbs"), [(REMOTE_PEERS, True), (NODES, False)])
+def test_the_verbs_of_peers_are_advised_for_peers_alone(
+    bench: Bench, collection: str, has_verbs: bool
+) -> None:
+    store = bench.make("a")
+    with store.group(), pytest.raises(NotAllowedError) as caught, store.savepoint():
+        store.write(bench.request(), [doc("k", collection=collection)], NOW)
+    assert ("add-cloud-peer" in caught.value.hint) is has_verbs
 
 
 def test_a_failed_savepoint_harms_no_neighbour(bench: Bench) -> None:

@@ -8,7 +8,14 @@ from typing import NamedTuple
 from entgldb.messages.client import Base, FieldOperation, Write, Written
 from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collection, check_key
+from entgldb.messages.model import (
+    REMOTE_PEERS,
+    SYSTEM_PREFIX,
+    Place,
+    Version,
+    check_collection,
+    check_key,
+)
 from entgldb.messages.strict_json import read_json
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.filtering.nodes import Node
@@ -139,6 +146,6 @@ def _check_name(collection: str, *, system: bool) -> None:
     if collection.startswith(SYSTEM_PREFIX) and not system:
         raise NotAllowedError(
             f"{collection} is written by its own verbs only",
-            hint="add-cloud-peer, update-peer or remove-peer",
+            hint="add-cloud-peer, update-peer or remove-peer" if collection == REMOTE_PEERS else "",
         )
     check_collection(collection, system=system)
