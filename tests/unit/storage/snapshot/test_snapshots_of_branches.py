@@ -94,6 +94,17 @@ def test_a_branch_that_no_run_and_no_stamp_tells_of_is_not_taken_for_the_end_of_
     assert (again.shows(), again.store.vector()) == before
 
 
+def test_a_branch_of_which_the_stamps_alone_tell_is_kept_as_writes_that_lost() -> None:
+    """The memory of a machine has gone back with its disk, and its clock is right: the end of the shorter log
+    is stamped later than that of the longer one."""
+    again, giver = branches(5, 1)
+    with again.store.group():
+        again.store.connection.execute("DELETE FROM _entgldb_runs WHERE seq > 1")
+    assert send(giver.store, again.store, LATER).refused == ""
+    assert again.shows() == giver.shows() | {"new0": "ours"}
+    assert again.rivals() == ["ours"]
+
+
 @pytest.mark.parametrize("owner", [True, False])
 def test_nothing_of_a_branch_goes_before_the_last_step_and_what_is_written_meanwhile_stays(
     *, owner: bool
