@@ -63,7 +63,7 @@ def network(body: dict[str, Any]) -> Look:
     if sync.get("retired"):
         found.append(Finding("network", "retired", "", "this node was retired: stop it first"))
     rows = [row for row in sync.get("unanswered") or [] if row["reason"] not in ANSWERED]
-    found += [_unanswered(row, str(body.get("node_id", ""))) for row in rows]
+    found += [_unanswered(row, way_back(body)) for row in rows]
     discovery = facts["discovery"]
     if discovery.get("state") == "failed":
         text = f"discovery by multicast does not work: {discovery.get('text')}"
@@ -93,21 +93,23 @@ def _clouds(body: dict[str, Any]) -> set[str]:
     return {*(election.get("connected") or ()), *(election.get("troubles") or ()), *listed}
 
 
-def _unanswered(row: dict[str, Any], own: str) -> Finding:
+def _unanswered(row: dict[str, Any], way: str) -> Finding:
     who = f"{row['address']} ({row['node_id']})" if row["node_id"] else row["address"]
     code = BY_REASON.get(row["reason"], "unanswered")
     text = f"{row['reason']}{': ' + row['text'] if row['text'] else ''}"
     subject = row["node_id"] if code == "wrong-node" else row["address"]
     times = f"{row['failures']} times in a row; again in {row['again_in']:.0f} s"
-    way = f". {way_back(own)}" if code == "cluster-key" else ""
-    return Finding("network", code, subject, f"{who}: {text}, {times}{way}")
+    ending = f". {way}" if way and code == "cluster-key" else ""
+    return Finding("network", code, subject, f"{who}: {text}, {times}{ending}")
 
 
-def way_back(own: str) -> str:
-    """How ``own`` gets a link where others go by a cluster key that it does not hold."""
+def way_back(body: dict[str, Any]) -> str:
+    """How a node gets a link where others go by another cluster key; empty where it was expelled."""
+    if any(alarm["code"] == Reason.EXPELLED for alarm in body.get("alarms") or []):
+        return ""
     return (
-        f"If that is a node of its cluster, entgldb invite --for {own} shows a code there, and entgldb rejoin"
-        " --join takes it here while this node is stopped"
+        f"If that is a node of its cluster, entgldb invite --for {body.get('node_id')} shows a code there,"
+        " and entgldb rejoin --join takes it here while this node is stopped"
     )
 
 

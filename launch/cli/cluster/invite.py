@@ -175,7 +175,7 @@ def linked(directory: Path) -> list[str]:
 def check_name(directory: Path, node_id: str) -> None:
     """Raise InvalidError where nobody can be invited under a name; an empty one is left to the guest."""
     if node_id and check_node_id(node_id, "--for") in expelled_nodes(directory):
-        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite --for another name")
+        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite, under another name")
 
 
 def check_stamps(directory: Path) -> None:

@@ -110,6 +110,9 @@ def test_who_goes_by_another_cluster_key_is_told_the_way_back() -> None:
     (found,) = BY_TOPIC["network"]({**WELL, "node_id": "lan-1", "sync": sync}).findings
     assert "entgldb invite --for lan-1 shows a code there" in found.text
     assert found.remedy == "entgldb rejoin --join"
+    out = {"code": "expelled", "subject": "lan-1", "text": "lan-2 refuses this node"}
+    found = BY_TOPIC["network"]({**WELL, "node_id": "lan-1", "sync": sync, "alarms": [out]}).findings[0]
+    assert "invite" not in found.text
 
 
 @pytest.mark.parametrize("code", REMEDIES)
