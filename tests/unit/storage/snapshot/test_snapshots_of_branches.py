@@ -105,6 +105,28 @@ def test_a_branch_of_which_the_stamps_alone_tell_is_kept_as_writes_that_lost() -
     assert again.rivals() == ["ours"]
 
 
+def test_a_log_of_which_others_have_more_is_not_written_between_the_steps() -> None:
+    writer, again, giver = Side("x"), Side("x"), Side("giver")
+    for side in (writer, again):
+        side.put("common", "c")
+    for number in range(5):
+        writer.put(f"old{number}", "theirs", now=NOW + 2)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    opened(again)
+    old, written = again.store.origin, dict[str, str]()
+
+    def write() -> None:
+        assert again.store.origin != old
+        key = f"new{len(written)}"
+        again.put(key, "ours", now=LATER + len(written))
+        written[key] = "ours"
+
+    assert send(giver.store, again.store, LATER, between=write).refused == ""
+    assert again.shows() == giver.shows() | written
+    assert (again.store.vector()[old], again.rivals()) == (giver.store.vector()[old], [])
+
+
 @pytest.mark.parametrize("owner", [True, False])
 def test_nothing_of_a_branch_goes_before_the_last_step_and_what_is_written_meanwhile_stays(
     *, owner: bool
