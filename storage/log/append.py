@@ -57,6 +57,8 @@ _ROW: Final = (
 )
 _ANY_NOTE: Final = "SELECT 1 FROM _entgldb_successors LIMIT 1"
 _NOTE_OF: Final = "SELECT 1 FROM _entgldb_successors WHERE origin = ? AND seq = ?"
+HANDED_ROWS: Final = 250
+"""Rows of the log that a database elsewhere gets at a time."""
 TIDY_ROWS: Final = 2_000
 """Notes about parents that ``tidy`` looks at in one go."""
 
@@ -70,12 +72,16 @@ class Far(Protocol):
     ) -> Iterable[tuple[Any, ...]]:
         """The rows that a statement with ``IN (?)`` as its last parameter gives for any of many texts."""
 
+    def hand_over(self) -> None:
+        """Have it begin with what was written."""
+
 
 class Batch:
     """Changes of documents, log and conflicts inside one transaction. ``flush`` before anyone reads."""
 
     def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self.connection = connection
+        self._far = connection if isinstance(connection, Far) else None
         self.state = state
         self._log: list[list[Any]] = []
         self.request: bytes | None = None
@@ -306,6 +312,16 @@ class Batch:
         """Write what was gathered."""
         self._write()
         self.forget()
+
+    def hand_over(self) -> None:
+        """Where much was gathered, have a database elsewhere write it while more is gathered.
+
+        Nobody else has changed a row since, so ``known`` stays.
+        """
+        if self._far is not None and len(self._log) >= HANDED_ROWS:
+            self._write()
+            self._drop()
+            self._far.hand_over()
 
     def settle(self, place: tuple[str, str]) -> None:
         """Before somebody reads the row of one key: write what was gathered, if anything is of that row.

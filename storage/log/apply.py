@@ -84,6 +84,7 @@ class Applier:
             if reason is not None:
                 refused = reason.value
                 break
+            self.batch.hand_over()
         self.batch.flush()
         return Outcome(self.changes, refused, self.counts)
 

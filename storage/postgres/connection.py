@@ -3,7 +3,7 @@
 A group begins by locking the tenant's row: rows are read and numbered behind it alone, so the order of
 commits is the order of numbers, without gaps. The row is written last. A read outside of a group is one
 transaction, and one round trip. Within a group a statement that changes rows waits until an answer is
-needed, and goes in that round trip, in order; at a savepoint none waits.
+needed, and goes in that round trip, in order; at a savepoint none waits. ``hand_over`` sends those that wait.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from entgldb.storage.postgres.server import (
     Line,
     PostgresFault,
     Server,
+    check_committed,
     refusals,
+    side_of,
 )
 from entgldb.storage.postgres.tables import on_postgres, on_side
 from entgldb.storage.postgres.translate import Rows, Translated, of_any, translate
@@ -73,6 +75,8 @@ class Connection:
         self._changes = 0
         self._waiting: list[Waiting] = []
         self._waiting_bytes = 0
+        self._begun: list[tuple[Waiting, psycopg.Cursor[Any]]] = []
+        """Statements that were sent, and whose answers are here after the next round trip."""
         self.seen: int | None = None
         """The version of the tenant's row when this connection last saw it; None: nothing is known of it."""
         self.begun: Callable[[], None] = lambda: None
@@ -105,7 +109,7 @@ class Connection:
 
     @property
     def total_changes(self) -> int:
-        if any(one.counts for one in self._waiting):
+        if any(one.counts for one in (*self._waiting, *(sent for sent, _ in self._begun))):
             self._ask()
         return self._changes
 
@@ -171,6 +175,14 @@ class Connection:
         if self._held is None:
             return self._read(partial(of_any, sql), given)
         return self._result(known, self._ask((known.sql, given))[-1])
+
+    def hand_over(self) -> None:
+        """Have PostgreSQL begin with all that waits, while this process does something else."""
+        assert self._held is not None
+        with refusals():
+            sent = self._held.start([(one.sql, one.given) for one in self._waiting])
+        self._begun += zip(self._waiting, sent, strict=True)
+        self._waiting = []
 
     @contextmanager
     def ahead(self, *reads: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
@@ -252,19 +264,19 @@ class Connection:
 
     def _ask(self, *statements: tuple[str, Sequence[Any]]) -> list[psycopg.Cursor[Any]]:
         """All that waits, then these statements, in one round trip; what each of these gave."""
-        held, waiting = self._held, self._waiting
+        held, waiting, begun = self._held, self._waiting, self._begun
         assert held is not None
-        self._waiting, self._waiting_bytes = [], 0
-        if not waiting and not statements:
+        self._waiting, self._begun, self._waiting_bytes = [], [], 0
+        if not (waiting or begun or statements):
             return []
         with refusals():
             self.server.trips += 1
-            if not waiting and len(statements) == 1:
+            if not (waiting or begun) and len(statements) == 1:
                 return [held.execute(*statements[0])]
-            with held.pipeline():
-                done = [held.execute(one.sql, one.given) for one in waiting]
+            with held.together():
+                begun += [(one, held.execute(one.sql, one.given)) for one in waiting]
                 asked = [held.execute(*one) for one in statements]
-        for one, found in zip(waiting, done, strict=True):
+        for one, found in begun:
             if one.counts:
                 self._changes += found.rowcount
             if one.cursor is not None:
@@ -295,7 +307,7 @@ class Connection:
                 told = held.execute(SET_TO_READ, [self.tenant])
                 found = held.execute(sql, given)
                 held.execute("COMMIT")
-            return _side(told), found
+            return side_of(told), found
         except psycopg.Error:
             held.close()
             raise
@@ -350,7 +362,7 @@ class Connection:
         self._held, self._other = held, False
         self._has_staged = False
         if not writes:
-            self._side = _side(found) or 0
+            self._side = side_of(found) or 0
             return Cursor()
         if row is None:
             self._rollback()
@@ -378,7 +390,7 @@ class Connection:
         try:
             changed = version is not None and self._has_changed()
             unlock = [(_UNLOCK, [self.tenant, new])] if changed else []
-            _check_committed(self._ask(*unlock, ("COMMIT", ()))[-1])
+            check_committed(self._ask(*unlock, ("COMMIT", ()))[-1])
         except BaseException:
             self._rollback()
             raise
@@ -395,7 +407,8 @@ class Connection:
     def _rollback(self, sql: str = "ROLLBACK", _: object = ()) -> Cursor:
         held = self._held
         assert held is not None
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting, self._begun, self._waiting_bytes = [], [], 0
+        held.let_be()
         if sql != "ROLLBACK":
             return self._raw(sql, ())
         if self._read_anew:
@@ -477,19 +490,6 @@ _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
     "ATTACH": Connection._attach,
     "DETACH": Connection._detach,
 }
-
-
-def _side(found: psycopg.Cursor[Any]) -> int | None:
-    """That which the tenant shows; None where there is no such tenant."""
-    row = found.fetchone()
-    side: int | None = None if row is None else row[-1]
-    return side
-
-
-def _check_committed(found: psycopg.Cursor[Any]) -> None:
-    """PostgreSQL answers ROLLBACK to COMMIT, and no error, where a statement had failed before."""
-    if found.statusmessage != "COMMIT":
-        raise PostgresFault(psycopg.OperationalError("the transaction had failed before"))
 
 
 def _next(version: int) -> int:

@@ -10,8 +10,8 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -109,12 +109,30 @@ def refusals() -> Iterator[None]:
         raise _told(fault) from fault
 
 
+def check_committed(found: psycopg.Cursor[Any]) -> None:
+    """PostgreSQL answers ROLLBACK to COMMIT, and no error, where a statement had failed before."""
+    if found.statusmessage != "COMMIT":
+        raise PostgresFault(psycopg.OperationalError("the transaction had failed before"))
+
+
+def side_of(found: psycopg.Cursor[Any]) -> int | None:
+    """The side that the tenant shows, by ``SET_TO_READ``; None where there is no such tenant."""
+    row = found.fetchone()
+    side: int | None = None if row is None else row[-1]
+    return side
+
+
 class Line(psycopg.Connection[Any]):
     """A connection on which no answer is waited for without end."""
 
     waits: Callable[[], None] = staticmethod(lambda: None)
     longer_s = 0
     """Seconds that an answer may take beyond ANSWER_S."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._begun = ExitStack()
+        """Has the pipeline in which statements were started."""
 
     def wait(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         """Raises psycopg.OperationalError after that time; the connection is then of no use."""
@@ -147,6 +165,35 @@ class Line(psycopg.Connection[Any]):
         except psycopg.Error:
             self.prepare_threshold = None
             raise
+
+    def start(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> list[psycopg.Cursor[Any]]:
+        """Have PostgreSQL begin with statements: ``together`` waits for the answers.
+
+        Behind a Sync it ends the group of a process that stops here as behind any answer, after HELD_S.
+        """
+        pipeline = self._pipeline or self._begun.enter_context(self.pipeline())
+        try:
+            sent = [self.execute(*one) for one in statements]
+            # ``pipeline.sync`` would wait for all answers
+            pipeline._enqueue_sync()
+            self.wait(pipeline._communicate_gen())
+        except psycopg.Error:
+            self.prepare_threshold = None
+            raise
+        return sent
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """As ``pipeline``, with what was started before in the same round trip."""
+        with self._begun:
+            if self._pipeline is None:
+                self._begun.enter_context(self.pipeline())
+            yield
+
+    def let_be(self) -> None:
+        """Wait for what was started, whatever becomes of it."""
+        with suppress(psycopg.Error):
+            self._begun.close()
 
     def is_there(self) -> bool:
         """Whether the server has not ended it, as far as can be told without asking."""

@@ -1,4 +1,7 @@
-"""Statements that change rows wait for the next round trip: in order, bounded, and never past a savepoint."""
+"""Statements that change rows wait for the next round trip: in order, bounded, and never past a savepoint.
+
+Some are handed over before it, and are carried out meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ import psycopg
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.model import Entry
+from entgldb.storage import store as stores
+from entgldb.storage.log import append
 from entgldb.storage.postgres import connection as connections
 from entgldb.storage.postgres.connection import Connection
-from entgldb.storage.postgres.server import PostgresFault, Server, server
+from entgldb.storage.postgres.server import HELD_S, SET_TO_WRITE, PostgresFault, Server, server
 from entgldb.storage.postgres.store import Store
 from entgldb.storage.postgres.values import Array
 from tests.support import postgres
@@ -88,6 +94,73 @@ def test_none_waits_at_a_savepoint_so_that_each_undoes_its_own(on: Connection) -
     on.execute("RELEASE request")
     on.execute("COMMIT")
     assert ended(on) == [("kept", 1)]
+
+
+def test_those_that_are_handed_over_are_carried_out_in_order_before_anybody_asks(on: Connection) -> None:
+    on.execute("BEGIN IMMEDIATE")
+    on.executemany(PUT, [("o", 1), ("p", 1)])
+    before = on.server.trips
+    on.hand_over()
+    deleted = on.execute("DELETE FROM _entgldb_ended WHERE origin = 'o'")
+    on.hand_over()
+    on.execute(PUT, ("q", 1))
+    assert on.server.trips == before
+    assert (deleted.rowcount, on.server.trips - before) == (1, 1)
+    on.execute("COMMIT")
+    assert ended(on) == [("p", 1), ("q", 1)]
+
+
+@pytest.mark.parametrize("undo", ["ROLLBACK TO request", "ROLLBACK"])
+def test_one_that_fails_once_it_was_handed_over_undoes_what_it_is_in(on: Connection, undo: str) -> None:
+    for _ in range(2 * PREPARED_AFTER):
+        on.execute("BEGIN IMMEDIATE")
+        on.execute(PUT, ("kept", 1))
+        on.execute("SAVEPOINT request")
+        on.execute("INSERT INTO _entgldb_ended VALUES ('o', NULL)")
+        on.hand_over()
+        on.execute(undo)
+        if on.in_transaction:
+            on.execute("COMMIT")
+    assert ended(on) == [("kept", 1)] * (undo != "ROLLBACK")
+
+
+def test_a_process_that_stops_once_it_has_handed_over_does_not_hold_the_tenant(
+    on: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SET_TO_WRITE", SET_TO_WRITE.replace(f"'{HELD_S}s'", "'200ms'"))
+    on.execute("BEGIN IMMEDIATE")
+    on.execute(PUT, ("o", 1))
+    on.hand_over()
+    with psycopg.connect(postgres.address()) as other:
+        other.execute("SELECT set_config('entgldb.tenant', %s, true)", [on.tenant])
+        other.execute(f"SET LOCAL lock_timeout = '{HELD_S}s'")
+        other.execute("SELECT 1 FROM entgldb_tenants WHERE tenant = %s FOR UPDATE", [on.tenant])
+    with pytest.raises(PostgresFault):
+        on.execute("COMMIT")
+    assert ended(on) == []
+
+
+def test_entries_that_are_handed_over_as_they_come_make_what_they_make_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(append, "HANDED_ROWS", 4)
+    giver = stores.Store.memory("giver", b"g", NOW)
+    for turn in range(1, 13):
+        with giver.group():
+            writes = [Write("users", f"k{turn * n % 7}", None if n == 3 else b"{}") for n in range(1, 5)]
+            giver.write(RequestId(b"g" * 16, turn), writes, NOW + turn)
+    entries = [Entry(row.header, row.body) for row in giver.rows(1, 500)]
+    here, there = stores.Store.memory("cloud", b"c", NOW), postgres.open_store("cloud", NOW)
+    for store in (here, there):
+        with store.group():
+            # the one behind the gap is refused, all before it stay
+            outcome = store.apply([*entries[:-2], entries[-1]], NOW + 20)
+        assert outcome.refused == Reason.GAP.value
+    assert there.rows(1, 500) == here.rows(1, 500)
+    assert [*there.documents("users")] == [*here.documents("users")]
+    assert (there.vector(), there.size()) == (here.vector(), (here.state.documents, here.state.entries))
+    for one in (giver, here):
+        one.connection.close()
 
 
 def write_and_fail(store: Store) -> None:
