@@ -5,7 +5,7 @@ Some are handed over before it, and are carried out meanwhile.
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -117,7 +117,9 @@ def test_one_that_fails_once_it_was_handed_over_undoes_what_it_is_in(on: Connect
         on.execute(PUT, ("kept", 1))
         on.execute("SAVEPOINT request")
         on.execute("INSERT INTO _entgldb_ended VALUES ('o', NULL)")
-        on.hand_over()
+        # PostgreSQL may be so quick that it is told at once
+        with suppress(PostgresFault):
+            on.hand_over()
         on.execute(undo)
         if on.in_transaction:
             on.execute("COMMIT")
