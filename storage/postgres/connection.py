@@ -22,6 +22,7 @@ from entgldb.storage.file.faults import DatabaseFault
 from entgldb.storage.postgres.merging.staged import Staged
 from entgldb.storage.postgres.schema import NOTES
 from entgldb.storage.postgres.server import (
+    CAN_START,
     SET_TO_READ,
     SET_TO_WRITE,
     Line,
@@ -177,7 +178,9 @@ class Connection:
         return self._result(known, self._ask((known.sql, given))[-1])
 
     def hand_over(self) -> None:
-        """Have PostgreSQL begin with all that waits, while this process does something else."""
+        """Have PostgreSQL begin with all that waits, while this process does something else, where it can."""
+        if not CAN_START:
+            return
         assert self._held is not None
         with refusals():
             sent = self._held.start([(one.sql, one.given) for one in self._waiting])

@@ -100,6 +100,10 @@ def _told(fault: psycopg.Error) -> PostgresFault:
     return PostgresFault(fault)
 
 
+CAN_START: Final = all(hasattr(psycopg.Pipeline, name) for name in ("_enqueue_sync", "_communicate_gen"))
+"""Whether this psycopg has what ``Line.start`` needs of it, and no release promises."""
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Raise what PostgreSQL refuses as PostgresFault."""
@@ -132,7 +136,8 @@ class Line(psycopg.Connection[Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._begun = ExitStack()
-        """Has the pipeline in which statements were started."""
+        self._started: psycopg.Pipeline | None = None
+        """That in which statements were started, which ``_begun`` closes."""
 
     def wait(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
         """Raises psycopg.OperationalError after that time; the connection is then of no use."""
@@ -171,7 +176,7 @@ class Line(psycopg.Connection[Any]):
 
         Behind a Sync it ends the group of a process that stops here as behind any answer, after HELD_S.
         """
-        pipeline = self._pipeline or self._begun.enter_context(self.pipeline())
+        pipeline = self._started = self._started or self._begun.enter_context(self.pipeline())
         try:
             sent = [self.execute(*one) for one in statements]
             # ``pipeline.sync`` would wait for all answers
@@ -186,12 +191,14 @@ class Line(psycopg.Connection[Any]):
     def together(self) -> Iterator[None]:
         """As ``pipeline``, with what was started before in the same round trip."""
         with self._begun:
-            if self._pipeline is None:
+            if self._started is None:
                 self._begun.enter_context(self.pipeline())
+            self._started = None
             yield
 
     def let_be(self) -> None:
         """Wait for what was started, whatever becomes of it."""
+        self._started = None
         with suppress(psycopg.Error):
             self._begun.close()
 

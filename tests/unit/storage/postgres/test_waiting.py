@@ -96,7 +96,11 @@ def test_none_waits_at_a_savepoint_so_that_each_undoes_its_own(on: Connection) -
     assert ended(on) == [("kept", 1)]
 
 
-def test_those_that_are_handed_over_are_carried_out_in_order_before_anybody_asks(on: Connection) -> None:
+@pytest.mark.parametrize("can", [True, False], ids=["started", "by a psycopg that cannot start any"])
+def test_those_that_are_handed_over_are_carried_out_in_order_before_anybody_asks(
+    on: Connection, monkeypatch: pytest.MonkeyPatch, *, can: bool
+) -> None:
+    monkeypatch.setattr(connections, "CAN_START", can)
     on.execute("BEGIN IMMEDIATE")
     on.executemany(PUT, [("o", 1), ("p", 1)])
     before = on.server.trips
