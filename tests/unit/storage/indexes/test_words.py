@@ -117,7 +117,7 @@ def test_words_that_most_documents_have_do_not_rank_them(
     notes: Documents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranked: list[str] = []
-    notes._connection.set_trace_callback(lambda sql: ranked.append(sql) if "rank" in sql else None)
+    notes._apart()._connection.set_trace_callback(lambda sql: ranked.append(sql) if "rank" in sql else None)
     monkeypatch.setattr(words, "RANKED_MAX", 3)
     try:
         assert found(notes, "many", limit=2) == ["m0000", "m0001"]
@@ -129,7 +129,7 @@ def test_words_that_most_documents_have_do_not_rank_them(
         assert found(notes, "apple", limit=1) == ["apple"]
         assert len(ranked) == 2
     finally:
-        notes._connection.set_trace_callback(None)
+        notes._apart()._connection.set_trace_callback(None)
 
 
 def test_long_results_come_page_by_page(notes: Documents) -> None:
