@@ -232,6 +232,7 @@ class PeerLink:
             "node_id": self.node_id,
             "address": self.address,
             "state": "closing" if self.closing else "connected",
+            "since": ctx.now_ms() - int((ctx.monotonic() - self.since) * 1000),
             **(NO_STATUS if self.session is None else self.session.status(ctx)),
             "synced": self.session is not None and self.session.synced,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import textwrap
+from typing import Any, Final, NamedTuple
 
 from entgldb.client.health.complaints import complaints
+
+WIDTH_MIN: Final = 8
+"""Characters of a line into which a complaint is wrapped, however narrow the terminal is."""
 
 
 class Sample(NamedTuple):
@@ -48,7 +52,8 @@ def figures(before: Sample | None, now: Sample) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any], width: int) -> list[str]:
-    """The screen, each line at most ``width`` characters."""
+    """The screen, each line at most ``width`` characters; a complaint goes on in the next: its end says what
+    to do."""
     mine = ", this node" if found["is_gateway"] else ""
     lead = f"gateway {found['gateway'] or 'nobody'} (epoch {found['epoch']}{mine})"
     told = [
@@ -66,10 +71,14 @@ def lines(found: dict[str, Any], width: int) -> list[str]:
         *(_link_line(row) for row in found["links"]),
         *([] if found["links"] else ["no links"]),
         "",
-        *(f"! {one}" for one in found["complaints"]),
+        *(line for one in found["complaints"] for line in _wrapped(f"! {one}", width)),
         *([] if found["complaints"] else ["nothing needs attention"]),
     ]
     return [line if len(line) <= width else line[: max(0, width - 1)] + "…" for line in told]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, WIDTH_MIN), subsequent_indent="  ")
 
 
 class _Histogram(NamedTuple):

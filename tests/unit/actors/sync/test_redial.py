@@ -173,6 +173,7 @@ def test_a_link_that_is_being_closed_is_no_rival_of_its_successor() -> None:
     assert links.closed == [(1, "heartbeat-lost")]
     (row,) = shown(ctx)
     assert (row["node_id"], row["state"]) == ("n2", "connected")
+    assert row["since"] == ctx.now_ms() - 1_000
 
 
 def test_who_is_being_closed_is_dialled_at_once() -> None:

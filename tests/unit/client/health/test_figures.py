@@ -36,7 +36,7 @@ def test_there_is_no_rate_at_the_first_look_nor_where_the_store_began_anew(befor
     assert "writes ?/s" in lines(found, 80)[1]
 
 
-def test_links_and_alarms_have_their_lines_and_a_narrow_terminal_cuts_them() -> None:
+def test_links_and_alarms_have_their_lines_and_a_narrow_terminal_cuts_the_former() -> None:
     alarms = [{"code": "paused", "subject": "lan", "text": "an operator has paused lan sync of this node"}]
     links = {"links": [{"node_id": "c1", "state": "backoff", "reason": "unreachable"}]}
     body = report(1, 1, sync={"peers": [LINK]}, gateway=links, alarms=alarms)
@@ -46,7 +46,10 @@ def test_links_and_alarms_have_their_lines_and_a_narrow_terminal_cuts_them() -> 
     assert "! paused: an operator has paused lan sync of this node" in told
     narrow = lines(figures(None, Sample(body, 0.0, {})), 20)
     assert max(map(len, narrow)) == 20
-    assert narrow[-1].endswith("…")
+    assert "lan   lan-2 connect…" in narrow
+    whole = ["! paused: an", "  operator has", "  paused lan sync of", "  this node"]
+    assert whole == narrow[narrow.index(whole[0]) :][:4]
+    assert lines(figures(None, Sample(body, 0.0, {})), 1)[-1] != ""
 
 
 def test_a_report_without_its_actors_is_shown_too() -> None:
