@@ -19,6 +19,7 @@ WHOLE: dict[int, str] = {
     1720: "the watch did not see that what an entry names was recorded alone, where both came at one look",
     1902: "a row for which an entry was still to be supplied was compared, and no rule decided",
     2140: "who lacked a key of one that is out, which nobody had, vouched for nothing for good",
+    2665: "the watch asked for a conflict with what was pruned when that over it was taken out",
     5070: "a gateway did not keep the proof of who had written what a cloud gave it in the seventeenth round",
     6037: "what a reset wrote again named what it had put off, and two nodes listed other conflicts for it",
     5125: "a disk went back with the only copy of a rule, and all waited for it who had its header",

@@ -59,7 +59,8 @@ class Watch:
         self._met: dict[tuple[str, str], float] = {}
         """Node and origin -> when the node had something of it for the first time."""
         self._orphaned: dict[str, set[Place]] = {}
-        """Node -> places where it took an entry before the one that this replaces."""
+        """Node -> places where it took an entry before the one that this replaces, or where what stood over a
+        pruned version was taken out."""
         self._recorded: dict[str, set[Id]] = {}
         """Node of a LAN -> entries of which it had the header alone, from a cloud, at the last look."""
 
@@ -186,7 +187,12 @@ class Watch:
             heads.pop(origin)
             if (origin, seq) in log:
                 heads[origin] = log[origin, seq].operation
-            for made in [made for made in log if made[0] == origin and made[1] > seq]:
+            taken = [made for made in log if made[0] == origin and made[1] > seq]
+            if end is not None:
+                # it stood over a version that is pruned: nobody can list that here again
+                places = {log[made].operation.place for made in taken} & self._pruned(node)
+                self._orphaned.setdefault(node.name, set()).update(places)
+            for made in taken:
                 del log[made]
                 # it may be held until its node has heard of the end
                 if made[1] > self.end_of(*made) and made in self.union and not self.is_out(origin):
@@ -194,6 +200,11 @@ class Watch:
         if went_back and node.store.state.clock < self._clocks.get(node.name, 0):
             # it was this node's own clock, and it goes on from the greatest stamp that is left
             self._clocks[node.name] = max((row.operation.hlc for row in log.values()), default=0)
+
+    def _pruned(self, node: SimulatedNode) -> set[Place]:
+        """The places of which a node has had an entry that it has pruned."""
+        floors, log = node.log.floors(), self._logs.get(node.name, {})
+        return {row.operation.place for made, row in log.items() if made[1] <= floors.get(made[0], 0)}
 
     def end_of(self, origin: str, seq: int) -> int:
         """Where a log ends; ``seq`` where it does not."""
