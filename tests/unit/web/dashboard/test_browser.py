@@ -275,6 +275,23 @@ def test_keys_and_secrets_are_changed_by_name(watched: Watched, first: Member) -
     first.db.peers.remove_remote_peer("cloud-7")
 
 
+def test_a_machine_is_invited_and_the_code_is_forgotten(watched: Watched, http: httpx.Client) -> None:
+    page = watched.show("nodes")
+    page.get_by_text("Invite a machine").click()
+    page.get_by_label("Address of this machine").fill("127.0.0.1")
+    page.get_by_role("button", name="Make a code").click()
+    code = page.locator("#code-text")
+    expect(code).to_contain_text("entgldb init --join ")
+    expect(page.locator("#code-picture svg")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(code).to_be_empty()
+    expect(page.locator("#code-picture svg")).to_have_count(0)
+    assert http.get("/v1/invitation").json() == {"state": "open"}
+    page.get_by_role("button", name="Withdraw").click()
+    watched.toast("withdrawn")
+    expect(page.locator("main")).to_contain_text("it was withdrawn")
+
+
 def test_what_waits_is_decided(watched: Watched, first: Member) -> None:
     page = watched.show("upkeep")
     page.get_by_role("button", name="Try again").click()
@@ -398,23 +415,6 @@ def test_beyond_loopback_the_page_asks_for_a_token_and_keeps_it_in_its_tab(
         assert page.evaluate("[localStorage.length, location.href.includes('token')]") == [0, False]
     context.close()
     Tokens(first.directory).revoke("reader")
-
-
-def test_a_machine_is_invited_and_the_code_is_forgotten(watched: Watched, http: httpx.Client) -> None:
-    page = watched.show("nodes")
-    page.get_by_text("Invite a machine").click()
-    page.get_by_label("Address of this machine").fill("127.0.0.1")
-    page.get_by_role("button", name="Make a code").click()
-    code = page.locator("#code-text")
-    expect(code).to_contain_text("entgldb init --join ")
-    expect(page.locator("#code-picture svg")).to_be_visible()
-    page.get_by_role("button", name="Close").click()
-    expect(code).to_be_empty()
-    expect(page.locator("#code-picture svg")).to_have_count(0)
-    assert http.get("/v1/invitation").json() == {"state": "open"}
-    page.get_by_role("button", name="Withdraw").click()
-    watched.toast("withdrawn")
-    expect(page.locator("main")).to_contain_text("it was withdrawn")
 
 
 def test_a_node_is_retired_by_its_name(watched: Watched, first: Member) -> None:
