@@ -94,13 +94,19 @@ def test_who_has_a_link_is_told_once_when_this_node_holds_another_key() -> None:
     assert rig.links.closed == []
 
 
-def test_who_comes_later_hears_of_it_in_hello_and_the_file_of_keys_may_be_ahead_of_the_log() -> None:
+def caught_up() -> Rig:
+    """Its file of keys was ahead of its log when a peer came, and nothing was told; it is no more."""
     rig = Rig()
     rig.held = SECOND
     rig.come(2)
     rig.ctx.run(1.0)
     assert rig.told() == []
     rig.log.rotated = True
+    return rig
+
+
+def test_who_comes_later_hears_of_it_in_hello_and_the_file_of_keys_may_be_ahead_of_the_log() -> None:
+    rig = caught_up()
     rig.come(3)
     (hello,) = (one for link, one in rig.links.sent if link == 3 and isinstance(one, wire.Hello))
     assert (hello.ca_key, hello.successors) == (FOLLOWED.ca_key, FOLLOWED.successors)
@@ -109,12 +115,7 @@ def test_who_comes_later_hears_of_it_in_hello_and_the_file_of_keys_may_be_ahead_
 
 
 def test_it_is_told_when_the_log_has_caught_up_with_the_file_of_keys() -> None:
-    rig = Rig()
-    rig.held = SECOND
-    rig.come(2)
-    rig.ctx.run(1.0)
-    assert rig.told() == []
-    rig.log.rotated = True
+    rig = caught_up()
     rig.ctx.run(1.0)
     assert rig.told() == [(2, FOLLOWED)]
 
