@@ -168,6 +168,9 @@ class Applier:
             self.supply([Entry(one.raw, one.body, one.signature)])
         else:
             self.counts[Reason.DUPLICATE.value] += 1
+            if one.signature is not None:
+                number = self.state.origins[one.header.origin].number
+                note_signature(self.connection, number, one.header.seq, one.signature)
 
     def _record(self, one: Incoming, *, cloud: bool) -> None:
         header = one.header
@@ -479,6 +482,14 @@ class Applier:
             (number, seq) * 2,
         ).fetchone()
         return b"" if row is None else bytes(row[0])
+
+
+def note_signature(connection: sqlite3.Connection, number: int, seq: int, signature: bytes) -> None:
+    """The writer of a log has signed it up to an entry that stands here: a later one may have proved it."""
+    connection.execute(
+        "UPDATE _entgldb_oplog SET signature = ? WHERE origin = ? AND seq = ? AND signature IS NULL",
+        (signature, number, seq),
+    )
 
 
 def _taken_apart(entry: Entry) -> Incoming:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -15,13 +15,13 @@ from entgldb.storage.file.state import Known
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members, unfit
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.apply import Applier
+from entgldb.storage.log.apply import Applier, note_signature
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import CannotApply
 from entgldb.storage.repair import healing
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.ended import ending, signature_in
+from entgldb.storage.rules.ended import ending, signatures_in
 from entgldb.storage.rules.header import MERGE, body_text, decode
 from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.rules.results import Outcome
@@ -35,9 +35,9 @@ class Applying:
     def __init__(self, transaction: Transaction, kind: type[Applier] = Applier) -> None:
         self.kind = kind
         self.strangers = Strangers(transaction.state.journal)
-        self.proofs = dict[str, str]()
-        """Key of a word that the last batch with any brought -> the signature in it, in hex: the log of its
-        writer may end before it in the same batch, and what it proves has to be said again."""
+        self.proofs = dict[str, list[bytes]]()
+        """Key of a word that the last batch with any brought -> the signatures in it: the log of its writer
+        may end before it in the same batch, and what it proves has to be said again."""
         self._transaction = transaction
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
@@ -55,7 +55,7 @@ class Applying:
             return outcome
         heard = state.uncut
         if heard:
-            self.proofs = dict(_proofs(entries))
+            self.proofs = _proofs(entries)
         cut = self.cut_ended() if heard else {}
         # the word may come behind what it proves, and bring the proof
         self._sign_ends(state.origins if heard else outcome.changes)
@@ -82,16 +82,15 @@ class Applying:
         Here a later one may have proved the entry. Without its own nobody could be shown the end of that log.
         """
         connection, author = self._transaction.connection, authors.read(self._transaction.connection, origin)
+        key, statement = ending(origin, known.head.seq), head_statement(known.head.hash)
         row = connection.execute(
             "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
-            (EXPELLED, ending(origin, known.head.seq)),
+            (EXPELLED, key),
         ).fetchone()
-        signature = signature_in(row[0]) if row else b""
-        if author and is_signed(author.public_key, head_statement(known.head.hash), signature):
-            connection.execute(
-                "UPDATE _entgldb_oplog SET signature = ? WHERE origin = ? AND seq = ? AND signature IS NULL",
-                (signature, known.number, known.head.seq),
-            )
+        for signature in [*self.proofs.get(key, ()), *signatures_in(row[0] if row else None)]:
+            if author and is_signed(author.public_key, statement, signature):
+                note_signature(connection, known.number, known.head.seq, signature)
+                return
 
     def cut_ended(self) -> dict[Origin, int]:
         """Take out what was applied of a log behind its end; the first seq that went of each."""
@@ -156,12 +155,13 @@ class Applying:
                 return work(True)
 
 
-def _proofs(entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+def _proofs(entries: Iterable[Entry]) -> dict[str, list[bytes]]:
+    found = defaultdict[str, list[bytes]](list)
     for entry in entries:
         with suppress(EntglError):  # a member may write what it likes
             header = decode(entry.header)
             if header.collection == EXPELLED and header.op == MERGE and entry.body:
                 stamp = (header.hlc, header.origin)
                 merging = read_merging(body_text(header, entry.body), stamp)
-                if proof := signature_in(healing.own_fields(merging, stamp) or ""):
-                    yield header.key, proof.hex()
+                found[header.key] += signatures_in(healing.own_fields(merging, stamp))
+    return dict(found)

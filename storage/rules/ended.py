@@ -7,6 +7,7 @@ A node ends its own log in a later one (``_system_ended``). A member ends those 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from entgldb.storage.rules.header import DELETE, Header, is_origin
 
 _ANY: Final = "0" * 32
 """No key has this incarnation."""
+_SIGNATURE: Final = re.compile(f"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 
 
 def ending(origin: Origin, seq: int) -> str:
@@ -60,26 +62,32 @@ def read_ending(key: str) -> tuple[Origin, int] | None:
     return None
 
 
-def said_in(body: str | bytes | None) -> dict[str, Any]:
+def said_in(body: str | bytes | None) -> dict[str, dict[str, Any]]:
     """The words of members about a node that was expelled, and nothing else that stands in the document.
 
-    ``Said``: node id -> when it has, by its own clock. ``Signature``: of the last entry that counts, in hex.
+    ``Said``: node id -> when it has, by its own clock. ``Signatures``: node id -> the signature of the last
+    entry that counts, in hex. A member that leaves takes no proof of another along.
     """
     found = {} if body is None else json.loads(body)
-    said = found.get("Said") if isinstance(found, dict) else None
+    said, proofs = (_members(found, name) for name in ("Said", "Signatures"))
+    told = {name: at_ms for name, at_ms in said.items() if type(at_ms) is int}
+    shown = {name: text for name, text in proofs.items() if name in told and _is_signature(text)}
+    return {"Said": told} | ({"Signatures": shown} if shown else {})
+
+
+def signatures_in(body: str | bytes | None) -> list[bytes]:
+    """The signatures of the last entry that counts, as members say: mostly one; none where nobody had it."""
+    return [bytes.fromhex(text) for text in dict.fromkeys(said_in(body).get("Signatures", {}).values())]
+
+
+def _members(found: Any, name: str) -> dict[str, Any]:
+    said = found.get(name) if isinstance(found, dict) else None
     said = said if isinstance(said, dict) else {}
-    told = {name: at_ms for name, at_ms in said.items() if NODE_ID.fullmatch(name) and type(at_ms) is int}
-    signature = found.get("Signature") if said else None
-    fits = isinstance(signature, str) and len(signature) == 2 * SIGNATURE_BYTES
-    return {"Said": told} | ({"Signature": signature} if fits else {})
+    return {node_id: one for node_id, one in said.items() if NODE_ID.fullmatch(node_id)}
 
 
-def signature_in(body: str) -> bytes:
-    """The signature of the last entry that counts; empty where nobody had one."""
-    try:
-        return bytes.fromhex(str(said_in(body).get("Signature", "")))
-    except ValueError:
-        return b""
+def _is_signature(text: Any) -> bool:
+    return isinstance(text, str) and _SIGNATURE.fullmatch(text) is not None
 
 
 def read_expulsion(key: str, own: Origin) -> tuple[Origin, int] | None:

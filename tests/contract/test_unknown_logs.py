@@ -131,10 +131,25 @@ def test_the_last_entry_that_counts_gets_its_own_proof_by_the_word(bench: Bench,
     bench.apply(other, [Entry(one.header, one.body), Entry(two.header, two.body, two.signature)])
     with other.group():
         other.keep_authors([author])
-    said = f'{{"Said":{{"judge":1}},"Signature":"{one.signature.hex()}"}}'.encode()
+    said = f'{{"Said":{{"judge":1}},"Signatures":{{"judge":"{one.signature.hex()}"}}}}'.encode()
     ends = Write(EXPELLED, ending(gone.origin, 1), said), Write(EXPELLED, ending(any_log("gone"), 0), said)
     bench.apply(other, bench.put(judge, *ends, system=True))
     assert other.vector()[gone.origin][0] == other.signed_upto(gone.origin) == 1
+
+
+def test_an_entry_that_comes_again_brings_its_own_proof(bench: Bench) -> None:
+    """A later one has proved it, and is taken out by a word without a proof."""
+    gone, judge, other = map(bench.make, ("gone", "judge", "other"))
+    for key in ("one", "two"):
+        bench.put(gone, doc(key))
+    one, two = (Entry(row.header, row.body, row.signature) for row in gone.rows(1, 2))
+    bench.apply(other, [Entry(one.header, one.body), two])
+    said = b'{"Said":{"judge":1}}'
+    ends = Write(EXPELLED, ending(gone.origin, 1), said), Write(EXPELLED, ending(any_log("gone"), 0), said)
+    bench.apply(other, bench.put(judge, *ends, system=True))
+    assert (other.vector()[gone.origin][0], other.signed_upto(gone.origin)) == (1, 0)
+    assert bench.apply(other, [one]).counts == {"duplicate": 1}
+    assert other.signed_upto(gone.origin) == 1
 
 
 def _key(entry: Entry) -> str:

@@ -29,6 +29,9 @@ SEEDS = range(1, 1 + int(os.environ.get("ENTGLDB_EXPELLING_SEEDS", "4")))
 UNHEARD = 624
 """A seed: two expel it and are cut off from each other, and the one of them is expelled by it, and heard by
 nobody."""
+PROVED = 1612
+"""A seed: two expel each other, and the only proof of an end was in the word of one that is out. A node
+without it gave what was written upon that log, and not the log."""
 EFFECTIVE_SECONDS = 5.0
 MUTUAL_SEEDS = 4
 """In every so many-th seed the node that is expelled expels the one that does it, at the same time."""
@@ -257,7 +260,7 @@ def links(run: Run, node: SimulatedNode) -> set[str]:
     return {peer["node_id"] for peer in (run._ask(node, "sync") or {})["peers"]}
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, UNHEARD])
+@pytest.mark.parametrize("seed", [*SEEDS, UNHEARD, PROVED])
 def test_all_that_stay_agree_on_who_is_out_and_on_what_it_wrote(seed: int) -> None:
     history = Expelling(seed)
     history.play()

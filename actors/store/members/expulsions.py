@@ -7,6 +7,7 @@ where the log that said it first has been given an end meanwhile.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.store.members import nodes
@@ -19,7 +20,10 @@ from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending, said_in
+from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending, said_in, signatures_in
+
+PROOFS_MAX = 64
+"""Members whose proof of an end stands in its document: they have all the same one, and some may leave."""
 
 
 def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
@@ -89,14 +93,22 @@ def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write
         body = said_in(keeper.store.get(EXPELLED, key))
         # a member could fill a document with names, so that no word of another has room
         body["Said"] = {**dict(sorted(body["Said"].items())[:MEMBERS_MAX]), own: now_ms}
-        end, proofs = read_ending(key), keeper.store.applying.proofs
-        if key in proofs:
-            body.setdefault("Signature", proofs[key])
-        last = keeper.store.entries([end]) if end is not None and "Signature" not in body else []
-        if last and last[0].signature is not None:
-            body["Signature"] = last[0].signature.hex()
+        proof = _proof(keeper, key, body)
+        if proof is not None:
+            shown = dict(sorted(body.get("Signatures", {}).items())[: PROOFS_MAX - 1])
+            body["Signatures"] = {**shown, own: proof.hex()}
         found.append(client.Write(EXPELLED, key, json.dumps(body).encode()))
     return tuple(found)
+
+
+def _proof(keeper: Writer, key: str, body: dict[str, Any]) -> bytes | None:
+    """The signature of the last entry that counts: the one that stands here, or that another has said."""
+    end = read_ending(key)
+    last = keeper.store.entries([end]) if end is not None else []
+    if last and last[0].signature is not None:
+        return last[0].signature
+    others = [*keeper.store.applying.proofs.get(key, ()), *signatures_in(json.dumps(body))]
+    return others[0] if others else None
 
 
 def _has_said(body: bytes | None, node_id: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from entgldb.actors.store.members.expulsions import PROOFS_MAX
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
 from entgldb.messages.limits import BODY_BYTES_MAX, ORIGINS_MAX
@@ -10,7 +13,7 @@ from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signature_in
+from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signatures_in
 from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
@@ -114,7 +117,7 @@ def test_a_proof_that_is_taken_out_in_the_batch_that_brought_it_is_said_again() 
     bench = Bench()
     judge, other = Store.memory("n3", bytes(32), NOW), Store.memory("n4", b"4" * 32, NOW)
     key, proof = ending(OTHER, 7), "ab" * 64
-    said = f'{{"Said": {{"n3": 5}}, "Signature": "{proof}"}}'.encode()
+    said = f'{{"Said": {{"n3": 5}}, "Signatures": {{"n3": "{proof}"}}}}'.encode()
     for store, writes in (
         (judge, [Write(EXPELLED, one, said) for one in (key, ending(any_log("n2"), 0))]),
         (other, [write(ending(any_log("n3"), 0))]),
@@ -125,7 +128,28 @@ def test_a_proof_that_is_taken_out_in_the_batch_that_brought_it_is_said_again() 
     bench.ask(Apply("sync", "s", 1, 0, sent, cloud=False, peer="n5"))
     assert judge.origin not in bench.store.vector()
     assert bench.store.expelled() == {"n2", "n3"}
-    assert said_in(bench.store.get(EXPELLED, key)) == {"Said": {"n1": NOW}, "Signature": proof}
+    assert said_in(bench.store.get(EXPELLED, key)) == {"Said": {"n1": NOW}, "Signatures": {"n1": proof}}
+
+
+def test_each_word_brings_a_proof_of_its_own_and_only_so_many_stand_in_a_document() -> None:
+    """The log of the member that had said it first may end before its word."""
+    bench, gone = Bench(), Store.memory("n2", b"2" * 32, NOW)
+    with gone.group():
+        gone.write(bench.request(), [Write("c", "k", b"{}")], NOW)
+    key, (row,) = ending(gone.origin, 1), gone.rows(1, 1)
+    assert row.signature is not None
+    proof = row.signature.hex()
+    bench.ask(Apply("sync", "s", 1, 0, (Entry(row.header, row.body, row.signature),), cloud=False, peer="n2"))
+    told = {f"m{number:03}": 5 for number in range(PROOFS_MAX + 1)}
+    said = json.dumps({"Said": told, "Signatures": dict.fromkeys(told, proof)}).encode()
+    with bench.store.group():
+        writes = Write(EXPELLED, key, said), write(ending(any_log("n2"), 0))
+        bench.store.write(bench.request(), writes, NOW, system=True)
+    before = bench.store.last_lsn()
+    bench.ask(NoteSelf())
+    again = {decode(row.header).key: row.body for row in bench.store.rows(before + 1, 9)}
+    assert json.loads(again[key] or "")["change"][".Signatures"][".n1"] == proof
+    assert len(said_in(bench.store.get(EXPELLED, key))["Signatures"]) == PROOFS_MAX
 
 
 def test_no_number_of_expulsions_of_nodes_that_nobody_knows_keeps_another_from_being_expelled() -> None:
@@ -148,7 +172,10 @@ def test_keys_and_bodies_that_are_none_say_nothing() -> None:
     assert read_expulsion(f"{OTHER}/7", "n1/" + "1" * 32) == (OTHER, 7)
     assert read_expulsion(f"{OTHER}/7", "n2/" + "1" * 32) is None
     assert said_in(b"[]") == said_in(b"{}") == {"Said": {}}
-    assert signature_in('{"Said": {}, "Signature": "xyz"}') == b""
+    assert signatures_in('{"Said": {"n1": 5}, "Signatures": {"n1": "xyz", "n2": 7, "n3": 5}}') == []
+    ab, cd = b"\xab" * 64, b"\xcd" * 64
+    told = {"Said": {"n1": 1, "n3": 3}, "Signatures": {"n1": ab.hex(), "n2": cd.hex(), "n3": ab.hex()}}
+    assert signatures_in(json.dumps(told)) == [ab]
 
 
 def known(bench: Bench, name: str) -> None:
