@@ -274,15 +274,14 @@ class Applier:
         current = batch.current(header.collection, header.key)
         fields = header.op == MERGE or (current is not None and current.merged)
         missing = [version for version in missing if version not in waits]
-        absent = bool(missing) and (fields or header.parent in missing)
-        if absent:
+        if missing and (fields or header.parent in missing):
             self.counts[Reason.PARENT_ABSENT.value] += 1
         if not fields and (current is None or current.yields_to((header.hlc, header.origin), named)):
             # nearly always; it needs to know neither the document that was there nor its leaves
             for version in named:
                 batch.clear_conflict((header.collection, header.key), version)
             batch.replace(header, text, lsn, current)
-        elif merge_row(batch, header, text, lsn, absent=absent):
+        elif merge_row(batch, header, text, lsn):
             # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 

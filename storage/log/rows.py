@@ -154,13 +154,10 @@ def with_edit(row: Stored, read: dict[str, Any], document: dict[str, Any]) -> di
     return with_change(row, change) | own
 
 
-def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absent: bool = False) -> bool:
+def merge_row(batch: Batch, header: Header, text: str | None, lsn: int) -> bool:
     """Merge one logged entry into its row, and keep and clear conflicts; whether it made a row too large.
 
     That is one beyond MERGED_BYTES_MAX, and larger than it was. Raises TooLargeError beyond ROW_BYTES_MAX.
-
-    ``absent``: a version it names is not here, so that nobody can tell a concurrent write from a
-    successor, and no conflict is kept.
     """
     one, place = read_operation(header, text), (header.collection, header.key)
     # rows of the log may wait for those of the next entries
@@ -173,7 +170,7 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     after = absorb(before, one, superseded=superseded, time_ms=batch.state.time_ms)
     for tip in after.restored:
         batch.clear_conflict(place, tip.version)
-    for loser in () if absent else after.losers:
+    for loser in after.losers:
         batch.keep_loser(*place, loser)
     return _write(batch, place, row, after.stored, lsn)
 

@@ -322,7 +322,7 @@ def test_a_cloud_goes_by_no_word_that_no_member_has_heard() -> None:
     [
         (Expelling, 1, State, "end_of", lambda state, origin: None),
         (Expelling, 4, expulsions, "say_again", lambda keeper, ctx: None),
-        (Unknown, 4, State, "may_still_come", lambda state, version: False),
+        (Unknown, 3, State, "may_still_come", lambda state, version: False),
         (Unknown, 19, words, "take_back", lambda connection, state: None),
     ],
     ids=[

@@ -79,6 +79,50 @@ def test_a_true_rival_of_a_late_parent_is_still_kept() -> None:
     assert slow.get("c", "k") == b'{"by":"rival"}'
 
 
+@pytest.mark.parametrize("settled", [False, True], ids=["stands", "is settled"])
+def test_who_loses_before_its_parent_comes_is_a_conflict_until_somebody_settles_it(*, settled: bool) -> None:
+    """Nothing that its parent has replaced matters for that."""
+    fast, sane, slow, other = make("fast"), make("sane"), make("slow"), make("other")
+    parent = put(fast, b'{"by":"parent"}', AHEAD)
+    apply(sane, parent, AHEAD)
+    child = put(sane, b'{"by":"child"}', AHEAD)
+    apply(slow, parent, NOW)
+    apply(slow, put(other, b'{"by":"other"}', AHEAD + 5), LATER)
+    assert apply(slow, child, LATER) == {"parent-absent": 1}
+    (conflict,) = Documents(slow.connection).conflicts()
+    assert conflict.document == {"by": "child"}
+    if settled:
+        apply(slow, put(sane, None, AHEAD), LATER)
+    with slow.group():
+        slow.release_held(LATER)
+    kept = [one.document for one in Documents(slow.connection).conflicts()]
+    assert kept == ([] if settled else [{"by": "child"}])
+    assert slow.get("c", "k") == b'{"by":"other"}'
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a rival of it", "what it had replaced"])
+def test_what_was_there_is_listed_until_a_late_parent_tells_what_it_replaced(*, known: bool) -> None:
+    """A conflict that was not listed now would be nowhere once the parent has come."""
+    fast, sane, slow, other = make("fast"), make("sane"), make("slow"), make("other")
+    before = put(other, b'{"by":"other"}', NOW)
+    if known:
+        apply(fast, before, NOW)
+        apply(sane, before, NOW)
+    parent = put(fast, b'{"by":"parent"}', AHEAD)
+    apply(sane, parent, AHEAD)
+    apply(slow, before, NOW)
+    apply(slow, parent, NOW)
+    # slow takes it by its own clock, which is right by now; what it holds is looked at later
+    assert apply(slow, put(sane, b'{"by":"child"}', AHEAD), LATER) == {"parent-absent": 1}
+    assert [one.document for one in Documents(slow.connection).conflicts()] == [{"by": "other"}]
+    with slow.group():
+        slow.release_held(LATER)
+    apply(sane, before, LATER)
+    kept = [one.document for one in Documents(slow.connection).conflicts()]
+    assert kept == [one.document for one in Documents(sane.connection).conflicts()]
+    assert kept == ([] if known else [{"by": "other"}])
+
+
 def naming(store: Store, seqs: range, *, rival: Store) -> list[Entry]:
     """Deletes by ``store``, each over a version of ``rival`` that nobody has."""
     found, before = [], b""
