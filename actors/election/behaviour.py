@@ -47,6 +47,9 @@ ALIVE_WAIT_SECONDS: Final = 0.5
 COORDINATOR_WAIT_SECONDS: Final = 2.0
 LOST_LINK_SECONDS: Final = 1.5
 """How long a gateway may be silent once the direct link to it is gone."""
+CLOSED_LINK_SECONDS: Final = 0.8
+"""The same where its side has closed the link without a word: mostly its process has ended. A sync actor that
+is started again is back by then."""
 STAND_DOWN_SECONDS_MAX: Final = 30 * 86_400.0
 
 STARTING, IDLE, ELECTING, FOLLOWING, LEADING = "starting", "idle", "electing", "following", "leading"
@@ -130,7 +133,8 @@ class Bully(Behaviour):
         self._peers.discard(message.node_id)
         self._standings.pop(message.node_id, None)
         if self._follows(message.node_id) and self._suspect_at is None:
-            self._suspect_at = ctx.monotonic() + LOST_LINK_SECONDS
+            closed = message.reason == Reason.PEER_CLOSED.value
+            self._suspect_at = ctx.monotonic() + (CLOSED_LINK_SECONDS if closed else LOST_LINK_SECONDS)
             self._watch(ctx)
 
     def on_claim_heard(self, message: ClaimHeard, ctx: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.session.claims import Carried
+from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import (
     ClaimHeard,
     ClaimToSend,
@@ -61,17 +62,17 @@ class Net:
             for two in names[index + 1 :]:
                 self.link(one, two)
 
-    def cut(self, one: str, two: str) -> None:
+    def cut(self, one: str, two: str, reason: Reason = Reason.HEARTBEAT_LOST) -> None:
         self.links.discard(frozenset((one, two)))
         for here, there in ((one, two), (two, one)):
             if here in self.nodes:
-                self.nodes[here].ctx.hand(PeerDown(there, "peer-closed"))
+                self.nodes[here].ctx.hand(PeerDown(there, reason.value))
 
     def kill(self, node_id: str) -> None:
         del self.nodes[node_id]
         for pair in [p for p in self.links if node_id in p]:
             (other,) = pair - {node_id}
-            self.cut(node_id, other)
+            self.cut(node_id, other, Reason.PEER_CLOSED)
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP)):

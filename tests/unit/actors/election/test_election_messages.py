@@ -11,6 +11,7 @@ from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.session.claims import EPOCH_MAX, Carried
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Report, StandDown, Status
+from entgldb.messages.errors import Reason
 from entgldb.messages.limits import CLOUDS_TOLD_MAX
 from entgldb.messages.local.actors import (
     ClaimHeard,
@@ -246,15 +247,18 @@ def test_a_node_that_has_lost_every_link_waits_for_the_beat() -> None:
     assert bully(ctx).claims.gateway == ""
 
 
-def test_a_lost_link_to_the_gateway_expires_it_after_one_and_a_half_seconds() -> None:
+@pytest.mark.parametrize(
+    ("reason", "seconds"), [(Reason.HEARTBEAT_LOST, 1.5), (Reason.PEER_CLOSED, 0.8)], ids=str
+)
+def test_a_lost_link_to_the_gateway_expires_it_soon(reason: Reason, seconds: float) -> None:
     ctx = node()
     ctx.hand(PeerUp("a"))
     ctx.hand(PeerUp("b"))
     ctx.hand(ClaimHeard("a", claim("a")))
     ctx.run(1.2)
     ctx.hand(ClaimHeard("a", claim("a", beat=2)))
-    ctx.hand(PeerDown("a", "peer-closed"))
-    ctx.run(1.4)
+    ctx.hand(PeerDown("a", reason.value))
+    ctx.run(seconds - 0.1)
     assert bully(ctx).claims.gateway == "a"
     ctx.run(0.2)
     assert bully(ctx).claims.gateway == ""
@@ -265,7 +269,7 @@ def test_a_link_that_returns_or_a_beat_by_another_way_saves_the_gateway(rescue: 
     ctx = node()
     ctx.hand(PeerUp("b"))
     ctx.hand(ClaimHeard("a", claim("a")))
-    ctx.hand(PeerDown("a", "peer-closed"))
+    ctx.hand(PeerDown("a", Reason.HEARTBEAT_LOST.value))
     ctx.run(1.0)
     ctx.hand(rescue)
     ctx.run(1.9)
