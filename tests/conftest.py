@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import leftovers
+from tests.support import preloaded
 from tests.support.memory import in_memory
 
 ROOT: Final = Path(__file__).parent.parent
@@ -120,6 +121,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     used = sys.modules.get("tests.support.postgres")
     if used is not None:
         used.stop()
+    preloaded.stop()
     told = getattr(session.config, "workeroutput", None)
     if told is not None:
         # only the process that began the run can fail it
@@ -128,6 +130,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     for what in (*_left, *leftovers.ended()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\nleft running: {what}", file=sys.__stderr__)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def starts() -> Iterator[None]:
+    """A verb or a node is forked from a process that has loaded all; not in tests about processes."""
+    with preloaded.preloaded():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,13 +8,11 @@ block ends, also when a test fails; if the test run itself is killed, the kernel
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import os
 import re
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +33,7 @@ from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.init import Plan, init, pick_port
 from entgldb.messages.errors import EntglError
 from entgldb.messages.remote_peers import RemotePeer
+from tests.support.preloaded import killed_with_parent
 from tests.system.support.kernel_view import MARK, Socket, established, eventually, kill_all, pids_of
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 
@@ -44,15 +43,9 @@ CLIENT: Final = "lan-cluster-client"
 AUDIENCE: Final = "entgldb-trial"
 VERB_SECONDS: Final = 30.0
 READY_SECONDS: Final = 40.0
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None)
 _one_verb: Final = threading.Lock()
 
 _T = TypeVar("_T")
-
-
-def _die_with_the_tests() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -81,7 +74,7 @@ class Started:
                 stderr=errors,
                 env={**environment, MARK: mark},
                 start_new_session=True,
-                preexec_fn=_die_with_the_tests,
+                preexec_fn=killed_with_parent,
             )
 
     def first_line(self, seconds: float = READY_SECONDS) -> str:
