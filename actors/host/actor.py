@@ -7,7 +7,6 @@ Thespian class per actor name, so that a process list tells them apart.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import math
 import os
@@ -23,7 +22,7 @@ from entgldb.actors.behaviour import Asker, Behaviour, Caller, Edge, Life, refus
 from entgldb.actors.host import build  # host_wire before thespian: it binds to loopback
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import Cell, of_process, parent_of
-from entgldb.actors.host.children import Children
+from entgldb.actors.host.children import Children, name_process
 from entgldb.actors.host.clocks import OfThisMachine
 from entgldb.actors.host.lane import Back, Lane
 from entgldb.actors.host.log import LogFile, use_log
@@ -54,7 +53,6 @@ FORWARD_TIMEOUT = 30.0
 """Seconds a forwarded question may stay without an answer."""
 PARKED_MAX = 200
 """Messages kept for an actor that is being started again; the oldest go first."""
-PR_SET_NAME = 15
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L", Well: b"W"}
 """The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
@@ -103,7 +101,7 @@ class Host(OfThisMachine):
         self._turned_at = time.monotonic()
         self._lane: Lane | None = None
         use_log(self._log)
-        _name_process(name)
+        name_process(name)
         host_wire.check_listeners()
         Selectors.waiter = self
 
@@ -413,11 +411,6 @@ class Host(OfThisMachine):
 def _handle(address: Any) -> str:
     """As the actors of this node know it."""
     return str(host_wire.port_of(address))
-
-
-def _name_process(name: str) -> None:
-    """So that ``ps`` and ``top`` tell the actors apart."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, f"entgldb-{name}".encode(), 0, 0, 0)
 
 
 class _HostActor(Actor):  # type: ignore[misc]  # thespian is untyped

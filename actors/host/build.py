@@ -5,6 +5,7 @@ Edges are imported here, on the first Configure, so that an actor loads only wha
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -48,7 +49,7 @@ EDGES: Final = (
 
 
 def preload(given: settings.SyncSettings) -> None:
-    """Import what the actors of such a node will need, before the fork: the pages are then shared by all of
+    """Load what the actors of such a node will need, before the fork: the pages are then shared by all of
     them."""
     spared = set() if given.discovery else {"sync.discovery"}
     spared |= set() if given.role == "cloud" else {"oauth.resource_server"}
@@ -58,6 +59,7 @@ def preload(given: settings.SyncSettings) -> None:
     for name in ("store", "log.read"):
         import_module(f"entgldb.storage.{name}")
     codec.compile_for_actors()
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # OpenSSL makes its tables for the first one, 1.6 MB
 
 
 def build(configure: Configure) -> Built:

@@ -1,4 +1,6 @@
-"""The processes of a node's children, held by pidfd: no signal can hit a stranger, no death is missed.
+"""The processes of a node: what one that was forked tells the kernel, and those that it has forked.
+
+Children are held by pidfd: no signal can hit a stranger, no death is missed.
 
 Thespian reports a child's death only when it knows the child's address; a child that dies before it
 said where it is would be lost. The kernel tells every death.
@@ -6,11 +8,31 @@ said where it is would be lost. The kernel tells every death.
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
 import select
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
+_prctl: Final = ctypes.CDLL(None).prctl
+"""Loaded once for all that are forked: each load makes a class, in pages of the process that loads."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it is gone."""
+    parent = multiprocessing.parent_process()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
+
+
+def name_process(name: str) -> None:
+    """So that ``ps`` and ``top`` tell the actors apart."""
+    _prctl(_PR_SET_NAME, f"entgldb-{name}".encode(), 0, 0, 0)
 
 
 def child_pids(pid: int) -> set[int]:

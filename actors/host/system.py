@@ -7,9 +7,7 @@ nothing is left behind whoever is killed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import multiprocessing
 import os
 import resource
 import secrets
@@ -26,7 +24,7 @@ from entgldb.actors.behaviour import Life
 from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import wire as host_wire  # before thespian: it binds to loopback
 from entgldb.actors.host.actor import Inherited, NodeActor
-from entgldb.actors.host.children import child_pids
+from entgldb.actors.host.children import child_pids, die_with_parent
 from entgldb.actors.host.log import LogFile, use_log
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope, WireError
 from entgldb.messages import codec
@@ -40,7 +38,6 @@ from entgldb.messages.settings import NodeSettings
 from thespian.actors import ActorSystem, InvalidActorAddress  # isort: skip
 from thespian.system import multiprocCommon, systemBase  # isort: skip
 
-PR_SET_PDEATHSIG = 1
 CREATE_SECONDS_MAX = 5.0
 POLL = 0.01
 """Seconds between looks at something only the kernel or Thespian can tell."""
@@ -62,17 +59,9 @@ _ONE_SYSTEM = threading.RLock()
 """The key is one per process: two nodes are talked to one after the other."""
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the one that forked it is gone."""
-    parent = multiprocessing.parent_process()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent.pid:
-        os._exit(1)
-
-
 def _dying(original: Callable[..., None]) -> Callable[..., None]:
     def start(*arguments: Any) -> None:
-        _die_with_parent()
+        die_with_parent()
         with_room(lambda: original(*arguments))
 
     return start
@@ -82,7 +71,7 @@ def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
     """Thespian's admin forks once more to leave its parent; ours stays the launcher's child."""
 
     def start(*arguments: Any) -> None:
-        _die_with_parent()
+        die_with_parent()
         host_wire.close_listeners()
         let_go()
         signal.set_wakeup_fd(-1)

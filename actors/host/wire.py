@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -356,13 +356,11 @@ def listeners(pid: int | str = "self") -> list[tuple[str, int]]:
             inodes.add(target[8:-1])
     found = []
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        try:
-            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        except FileNotFoundError:  # IPv6 is switched off
-            continue
-        for fields in map(str.split, lines):
-            if fields[3] == "0A" and fields[9] in inodes:
-                found.append(_kernel_address(fields[1], family))
+        # there is none where IPv6 is switched off; it may have as many lines as the machine has connections
+        with suppress(FileNotFoundError), open(f"/proc/{pid}/net/{table}") as lines:
+            for fields in map(str.split, lines):
+                if fields[3] == "0A" and fields[9] in inodes:
+                    found.append(_kernel_address(fields[1], family))
     return found
 
 

@@ -358,9 +358,8 @@ def _make_database(directory: Path) -> None:
 
 
 def _settle_memory() -> None:
-    """Leave nothing to be changed, right after the fork, in the pages that it shares; who started the node
-    may have kept the collector off while all was loaded."""
-    gc.collect()
+    """Leave nothing to be changed, right after the fork, in the pages that it shares. Garbage of what was
+    loaded stays for good: a hole in such a page would be filled by each process for itself."""
     gc.freeze()  # else the collector touches all objects
     gc.enable()
     # of looks into types, by name: each new one takes the place of another, and touches both names

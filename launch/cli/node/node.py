@@ -142,7 +142,7 @@ def start(
     if rebuild:
         _rebuild(directory, config)
     if not detach:
-        gc.disable()  # of what is loaded now nothing is garbage; the launcher looks once, before it forks
+        gc.disable()  # until the launcher forks: of what is loaded now hardly anything is garbage
         from entgldb.launch.node.config import load
         from entgldb.launch.node.launcher import run_node
 

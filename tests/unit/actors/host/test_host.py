@@ -127,7 +127,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     (tmp_path / "log").mkdir()
     monkeypatch.setattr(host.Inherited, "directory", tmp_path)
     monkeypatch.setattr(host, "use_log", lambda log: None)
-    monkeypatch.setattr(host, "_name_process", lambda name: None)
+    monkeypatch.setattr(host, "name_process", lambda name: None)
     monkeypatch.setattr(host_wire, "check_listeners", lambda: None)
     subject = Subject()
     clock = Clock()

@@ -129,8 +129,37 @@ def test_stop_cancels_what_runs_and_may_be_repeated(caplog: pytest.LogCaptureFix
 
 def test_a_loop_never_started_can_be_stopped() -> None:
     side = SideLoop("idle")
+    side.spawn(asyncio.sleep(0.0))
     side.stop()
-    assert side._loop.is_closed()
+    assert "side-loop-idle" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_thread_begins_with_the_first_work_before_or_after_the_start() -> None:
+    def threads() -> int:
+        return [thread.name for thread in threading.enumerate()].count("side-loop-lazy")
+
+    side = SideLoop("lazy")
+    try:
+        side.start()
+        side.post(Advanced(1))
+        assert side.drain() == [(None, Advanced(1))]
+        assert threads() == 0
+        side.call(side.post, Advanced(2))
+        assert take(side, 1) == [Advanced(2)]
+        assert threads() == 1
+    finally:
+        side.stop()
+    side = SideLoop("lazy")
+    try:
+        side.call(side.post, Advanced(3))
+        assert threads() == 0
+        side.start()
+        assert take(side, 1) == [Advanced(3)]
+    finally:
+        side.stop()
+    assert threads() == 0
+    side.call(side.post, Advanced(4))
+    assert threads() == 0
 
 
 def test_what_must_end_in_good_order_is_awaited_but_not_for_ever(
@@ -148,9 +177,10 @@ def test_what_must_end_in_good_order_is_awaited_but_not_for_ever(
 
     side.at_end(hang)
     side.at_end(goodbye)
+    side.call(said.append, "hello")
     side.start()
     side.stop()
-    assert said == ["goodbye"]
+    assert said == ["hello", "goodbye"]
     assert "good order" in caplog.text
 
 
