@@ -26,22 +26,18 @@ _IS_OUT: Final = "SELECT 1 FROM _entgldb_ended WHERE origin = ?"
 
 def is_partial(connection: sqlite3.Connection) -> bool:
     """Whether the vector covers entries of system collections that were never here."""
-    return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
+    return _spans(connection) is not None
 
 
 def lacking(connection: sqlite3.Connection) -> dict[Origin, int] | None:
     """Up to where in each log the vector covers system entries that were never here; None: there are none."""
-    value = _mark(connection)
-    # the mark of an earlier release does not say how far it goes
-    return None if value is None else {origin: last for origin, (_, last) in _spans(value).items()}
+    spans = _spans(connection)
+    return None if spans is None else {origin: last for origin, (_, last) in spans.items()}
 
 
 def unseen(connection: sqlite3.Connection) -> Callable[[Version], bool]:
     """Of a version of a system key that the vector covers: whether it may never have been here."""
-    value = _mark(connection)
-    if isinstance(value, int):
-        return lambda version: True
-    spans = _spans(value)
+    spans = _spans(connection) or {}
     waiting = {
         Version(*row)
         for row in connection.execute(
@@ -59,7 +55,7 @@ def unseen(connection: sqlite3.Connection) -> Callable[[Version], bool]:
 
 def seen(connection: sqlite3.Connection, heads: Mapping[Origin, int]) -> dict[Origin, int]:
     """Up to where in each log, which goes to ``heads``, every system entry has been here."""
-    spans = _spans(_mark(connection))
+    spans = _spans(connection) or {}
     first = dict(
         connection.execute(
             "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
@@ -86,27 +82,18 @@ def mark_partial(
     connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)", (PARTIAL, value))
 
 
-def complete(
-    connection: sqlite3.Connection, ours: Mapping[Origin, int], theirs: Mapping[Origin, int]
-) -> None:
-    """A file that had ``ours`` has got all system collections as they are at ``theirs``: it may vouch again
-    where that is as far as its mark says."""
-    value = _mark(connection)
-    bounds = ours if isinstance(value, int) else {o: last for o, (_, last) in _spans(value).items()}
-    if all(theirs.get(origin, 0) >= seq for origin, seq in bounds.items()):
+def complete(connection: sqlite3.Connection, theirs: Mapping[Origin, int]) -> None:
+    """The file has got all system collections as they are at ``theirs``: it may vouch again where that is as
+    far as its mark says."""
+    spans = _spans(connection) or {}
+    if all(theirs.get(origin, 0) >= last for origin, (_, last) in spans.items()):
         connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
 
 
-def _mark(connection: sqlite3.Connection) -> int | str | None:
+def _spans(connection: sqlite3.Connection) -> dict[Origin, tuple[int, int]] | None:
+    """Behind which entry of each log some may be lacking, and up to which; None without the mark."""
     row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
-    return None if row is None else row[0]
-
-
-def _spans(mark: int | str | None) -> dict[Origin, tuple[int, int]]:
-    """Behind which entry of each log some may be lacking, and up to which."""
-    found = json.loads(mark) if isinstance(mark, str) else {}
-    # a mark may be of an earlier release, and say the latter only
-    return {origin: (0, span) if isinstance(span, int) else tuple(span) for origin, span in found.items()}
+    return None if row is None else {origin: tuple(span) for origin, span in json.loads(row[0]).items()}
 
 
 def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:

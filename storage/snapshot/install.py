@@ -335,7 +335,7 @@ class Merger:
         if not self.system and self.changes:
             mark_partial(self.connection, self._seen, self._of_others(seqs(state.vector())))
         elif self.system:
-            complete(self.connection, self._of_others(self._before), seqs(self.head.vector()))
+            complete(self.connection, seqs(self.head.vector()))
 
     def _of_others(self, vector: dict[Origin, int]) -> dict[Origin, int]:
         """Without our own log, unless the snapshot has more of it than we have."""
