@@ -10,8 +10,9 @@ from entgldb.storage.audit.rows import Row, Verdict, judge
 from entgldb.storage.audit.trail import exists
 
 
-def chained(connection: sqlite3.Connection, after: int = 0) -> Iterator[tuple[Row, bytes]]:
-    """Rows behind a number with their digests, in order."""
+def chained(connection: sqlite3.Connection) -> Iterator[tuple[Row, bytes]]:
+    """All rows with their digests, in order."""
+    after = 0
     while exists(connection):
         page = connection.execute(
             "SELECT * FROM _entgldb_audit WHERE number > ? ORDER BY number LIMIT ?", (after, PAGE_ROWS_MAX)

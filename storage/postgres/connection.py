@@ -464,11 +464,6 @@ class Connection:
             raise EntglError(f"a cloud on PostgreSQL has no {sql[:60]!r}", code=ErrorCode.UNSUPPORTED)
         return Cursor()
 
-    def _empty(self, table: str) -> Cursor:
-        sql = f"DELETE FROM {table} WHERE tenant = $1"  # noqa: S608 -- of ours
-        self._later(Waiting(sql, [self.tenant], counts=False))
-        return Cursor()
-
     def _attach(self, _sql: str, parameters: Sequence[str]) -> Cursor:
         self.staged = Staged(parameters[0])
         return Cursor()

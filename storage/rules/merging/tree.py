@@ -102,13 +102,13 @@ def settle(tree: Tree, floor: Stamp = NOTHING_YET) -> Tree:
 
 def render(tree: Tree, *, partial: bool = False) -> dict[str, Any]:
     """The document a settled tree shows. ``partial``: elements whose array element was removed, too."""
-    shown = {}
+    made = {}
     for item, node in tree.items():
         if item[0] == ".":
-            value = _shown(node, partial)
+            value = shown(node, partial)
             if value is not ABSENT:
-                shown[item[1:]] = value
-    return shown
+                made[item[1:]] = value
+    return made
 
 
 def part(tree: Tree, keeps: Callable[[Stamp], bool]) -> Tree:
@@ -147,7 +147,6 @@ def begun(run: str) -> Stamp:
 
 
 def is_count(value: Any) -> bool:
-    """Whether a counter can have this value."""
     return type(value) is int and -COUNTER_MAX <= value <= COUNTER_MAX
 
 
@@ -163,11 +162,6 @@ def tags_of(node: Any, items: Iterable[str]) -> dict[str, Tree]:
 def stands(tags: Tree) -> bool:
     """Whether an element with these tags is in the set."""
     return any(tag[1] is not REMOVED for tag in tags.values())
-
-
-def shown(node: Any) -> Any:
-    """The value that shows at one place, or ABSENT."""
-    return _shown(node, False)
 
 
 def _join_nodes(ours: Any, theirs: Any) -> Any:
@@ -188,8 +182,8 @@ def later(ours: Leaf, theirs: Leaf) -> Leaf:
     return ours if repr(ours[1]) >= repr(theirs[1]) else theirs
 
 
-def _shown(node: Any, partial: bool) -> Any:
-    """The value that shows at one place, or ABSENT."""
+def shown(node: Any, partial: bool = False) -> Any:
+    """The value that shows at one place, or ABSENT. ``partial``: as for ``render``."""
     if type(node) is tuple:
         return ABSENT if node[1] is REMOVED else node[1]
     fields: dict[str, Any] = {}
@@ -201,11 +195,11 @@ def _shown(node: Any, partial: bool) -> Any:
                 if child[1] is not REMOVED:
                     fields[item[1:]] = child[1]
                 continue
-            value = _shown(child, partial)
+            value = shown(child, partial)
             if value is not ABSENT:
                 fields[item[1:]] = value
         elif item[0] == "#" and type(child) is dict and (partial or OBJECT in child):
-            value = _shown(child, partial)
+            value = shown(child, partial)
             if value is not ABSENT:
                 elements.append((item, value))
         elif item[0] == RUN or item[0] == ELEMENT:
