@@ -68,11 +68,6 @@ def read_cluster_keys(path: str | Path) -> ClusterKeys:
         return cluster_keys(file.read(CLUSTER_KEY_BYTES * KEYS_MAX + _NAME_BYTES + 1), str(path))
 
 
-def read_cluster_key(path: str | Path) -> Secret:
-    """The key that counts. Raises as ``read_cluster_keys``."""
-    return read_cluster_keys(path).keys[0]
-
-
 class KeyFile:
     """The keys as the file has them now: it is read again once another has taken its place."""
 

@@ -229,10 +229,10 @@ class Host(OfThisMachine):
         if self._behaviour is not None and self._behaviour.hopeless:
             self._end()
 
-    def send(self, address: Any, envelope: Envelope) -> None:
+    def send(self, address: Any, message: Any) -> None:
         """To any Thespian address."""
         self._to_send = True
-        self._actor.send(address, envelope)
+        self._actor.send(address, message)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -329,8 +329,7 @@ class Host(OfThisMachine):
         self.tell("node", refused(fault))
         self._behaviour = None
         self._close()
-        self._to_send = True
-        self._actor.send(self._actor.myAddress, ActorExitRequest())
+        self.send(self._actor.myAddress, ActorExitRequest())
 
     def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
         keeper = NodeKeeper(boot.settings)
@@ -438,7 +437,7 @@ class StoreActor(_HostActor):
 
 
 class OplogActor(_HostActor):
-    """Verifies what comes in."""
+    """History, and what of it may go."""
 
     host_name = "oplog"
 

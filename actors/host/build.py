@@ -153,9 +153,7 @@ def _sync(given: settings.SyncSettings) -> Built:
 
         server = ServerIdentity(given.tls_cert, given.tls_key)
         most = TENANT_LINKS_MAX if given.tenants else 0
-        links = TlsLinks(
-            loop, lan=None, listen=given.listen, server=server, links_max=most, balancers=given.proxy
-        )
+        links = TlsLinks(loop, listen=given.listen, server=server, links_max=most, balancers=given.proxy)
         checker = JwtChecker(loop, given)
         if given.tenants:
             from entgldb.actors.host import tenants
@@ -166,7 +164,7 @@ def _sync(given: settings.SyncSettings) -> Built:
 
     key = Path(given.directory) / CLUSTER_KEY_NAME
     lan = LanIdentity.load(given.directory, key, given.node_id, known_ms=log.high_mark_ms())
-    links = TlsLinks(loop, lan=lan, listen=given.listen, server=None)
+    links = TlsLinks(loop, lan=lan, listen=given.listen)
     if given.discovery:
         from entgldb.actors.sync.discovery import Discovery
 
@@ -190,7 +188,7 @@ def _gateway(given: settings.GatewaySettings) -> Built:
     secrets = KeyedSecrets(given.key_file, given.cluster)
     loop = SideLoop("gateway")
     tokens = HttpTokenSource(loop, secrets)
-    links = TlsLinks(loop, lan=None, server=None)
+    links = TlsLinks(loop)
     log = LogReader.open(given.directory)
     chunks = FileChunks(given.directory)
     ca = None if given.role == "cloud" else _ca(_key_file(given.directory))

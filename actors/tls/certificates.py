@@ -97,11 +97,8 @@ def issue(
     ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: datetime, known: datetime
 ) -> x509.Certificate:
     """A leaf for ``node_id``, for both ends of a link; good at ``now`` and at ``known``, if that is later."""
-    san = x509.UniformResourceIdentifier(_uri(ca.cluster, node_id))
-    until = max(now, known) + VALID
-    return _leaf(
-        ca, node_id, [san], public, (now - BACKDATED, until), [*_SERVES, ExtendedKeyUsageOID.CLIENT_AUTH]
-    )
+    valid, purposes = (now - BACKDATED, max(now, known) + VALID), [*_SERVES, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _leaf(ca, node_id, [_of_node(ca, node_id)], public, valid, purposes)
 
 
 def issue_for_names(
@@ -115,12 +112,7 @@ def issue_for_names(
 
 def is_for_names(leaf: x509.Certificate, ca: Authority, names: Sequence[str]) -> bool:
     """Whether a leaf found on disk is this CA's and for exactly these names."""
-    try:
-        leaf.verify_directly_issued_by(ca.certificate)
-        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except Exception:  # noqa: BLE001 -- whatever is wrong with the file, a new leaf mends it
-        return False
-    return list(san) == [_general(name) for name in names]
+    return _names(leaf, ca) == [_general(name) for name in names]
 
 
 def _general(name: str) -> x509.GeneralName:
@@ -154,13 +146,20 @@ def _leaf(
 
 def is_ours(leaf: x509.Certificate, ca: Authority, node_id: str) -> bool:
     """Whether a leaf found on disk is this CA's and this node's."""
+    return _names(leaf, ca) == [_of_node(ca, node_id)]
+
+
+def _names(leaf: x509.Certificate, ca: Authority) -> list[x509.GeneralName] | None:
+    """Whom a leaf of this CA is for; None for any other, and for one that cannot be read."""
     try:
         leaf.verify_directly_issued_by(ca.certificate)
-        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except Exception:  # noqa: BLE001 -- whatever is wrong with the file, a new leaf mends it
-        return False
-    uris = san.get_values_for_type(x509.UniformResourceIdentifier)
-    return uris == [_uri(ca.cluster, node_id)]
+        return None
+
+
+def _of_node(ca: Authority, node_id: str) -> x509.GeneralName:
+    return x509.UniformResourceIdentifier(_uri(ca.cluster, node_id))
 
 
 def still_good(leaf: x509.Certificate, now: datetime) -> bool:

@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.tls.certificates import authority, is_for_names, issue_for_names, name_of, still_good
-from entgldb.actors.tls.key_files import read_certificate, read_key
+from entgldb.actors.tls.key_files import make_key, read_certificate, read_key
 from entgldb.storage.file.durable import write_whole
 
 CERTIFICATE, KEY, CA = "http.crt", "http.key", "http-ca.crt"
@@ -40,9 +39,8 @@ def http_certificate(
         and still_good(leaf, now)
     )
     if not good:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = make_key(key_file)
         made = issue_for_names(ca, node_id, names, key.public_key(), now)
-        write_whole(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         write_whole(certificate, made.public_bytes(Encoding.PEM) + ca.pem.encode())
         write_whole(directory / CA, ca.pem.encode())
     return certificate, key_file

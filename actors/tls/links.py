@@ -105,7 +105,6 @@ class TlsLinks:
     # --- ports.Links, main thread ---------------------------------------------------------------------
 
     def dial(self, address: str) -> int:
-        """Begin to dial a LAN peer; the id of the link."""
         if self._lan is None:
             raise ConfigError("this node has no cluster key to dial LAN peers with")
         link = self._new(address, lan=True)
@@ -113,7 +112,6 @@ class TlsLinks:
         return link.number
 
     def dial_cloud(self, target: CloudTarget) -> int:
-        """Begin to dial a cloud peer; the id of the link."""
         link = self._new(target.address, lan=False)
         self.loop.spawn(self._dial_cloud(link, target.ca_pem))
         return link.number
@@ -128,7 +126,6 @@ class TlsLinks:
         return False
 
     def flow(self, link: int) -> Flow:
-        """The traffic of a link so far; nothing where the link is gone."""
         found = self._links.get(link)
         return NOTHING if found is None else found.flow()
 
@@ -138,13 +135,11 @@ class TlsLinks:
             self.loop.call(found.finish, reason, text)
 
     def admit(self, link: int, client_id: str) -> None:
-        """Take frames larger than a Hello from a link whose token, of this client, was accepted."""
         found = self._links.get(link)
         if found is not None:
             self.loop.call(found.admit, client_id)
 
     def good_until_ms(self) -> int:
-        """The end of the certificate that this side shows; 0: it shows none."""
         return 0 if self._identity is None else self._identity.good_until_ms
 
     def port(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Author, Entry, node_of
@@ -64,7 +64,7 @@ def keep_waiting(directory: Path, node_id: str, *, forked: bool = False) -> None
     """Give a node that does not run one entry that it cannot apply and one that it must hold; and a fork."""
     now_ms = time.time_ns() // 1_000_000
     store = Store.open(directory, node_id, now_ms)
-    ca = CaOfCluster.of(read_cluster_key(directory / "cluster.key"))
+    ca = CaOfCluster.of(read_cluster_keys(directory / "cluster.key").keys[0])
     given = [(history(now_ms), CARELESS), (ahead(now_ms), EARLY)]
     if forked:
         given += [(branch(b'{"n":1}', now_ms), TWICE), (branch(b'{"n":2}', now_ms), TWICE)]

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from entgldb._version import BUILT_MS
-from entgldb.actors.cluster_key import ClusterKeys, read_cluster_key
+from entgldb.actors.cluster_key import ClusterKeys, read_cluster_keys
 from entgldb.actors.tls import identity as tls
 from entgldb.actors.tls.certificates import authority, cluster_name, node_id_in
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
@@ -76,7 +76,7 @@ def test_a_cluster_key_has_32_bytes(tmp_path: Path, size: int) -> None:
     path = tmp_path / "cluster.key"
     path.write_bytes(bytes(size))
     with pytest.raises(ConfigError, match=r"cluster\.key"):
-        read_cluster_key(path)
+        read_cluster_keys(path)
     with pytest.raises(ConfigError, match="32 bytes"):
         cluster_name(Secret(bytes(size)))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import entgldb
-from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.client.database import Database
 from entgldb.launch.cli.common import run
@@ -271,7 +271,7 @@ def test_it_becomes_a_node_with_what_it_has(db: Database, capsys: pytest.Capture
         assert again["c"].put("l", {}) == (version.origin, version.seq + 1)
     key = meta(db.directory, "public_key")
     assert isinstance(key, bytes)
-    ca = CaOfCluster.of(read_cluster_key(db.directory / "cluster.key"))
+    ca = CaOfCluster.of(read_cluster_keys(db.directory / "cluster.key").keys[0])
     assert attestation(db.directory) == ca.attest("lan-1", key), "the CA of its cluster answers for it"
     with pytest.raises(InvalidError, match="is that of node lan-1, not lan-3"):
         entgldb.open(db.directory, node_id="lan-3")
