@@ -67,7 +67,8 @@ class Outbox:
         self.relay_delay = RELAY_DELAY
         self.peer: dict[str, int] | None = None
         """Origin -> seq that the peer says it has; None until it has said so."""
-        self._held: Mapping[str, int] = {}
+        self.held: Mapping[str, int] = {}
+        """Origin -> seq that the peer holds back by its clock."""
         self.round = 0
         self.sent = 0
         self.acked = 0
@@ -94,11 +95,6 @@ class Outbox:
         self.quiet = False
         """The peer is being given a snapshot: the entries after the gap must not come before it."""
 
-    @property
-    def held(self) -> Mapping[str, int]:
-        """Origin -> seq that the peer holds back by its clock."""
-        return self._held
-
     def due_in(self, now: float) -> float:
         """Seconds until ``pump`` may find something to send; infinite where only others can bring it."""
         if self._no_room:
@@ -119,7 +115,7 @@ class Outbox:
         self._shipped = {}
         self._named = set()
         self.peer = vectors.seqs(vector)
-        self._held = held
+        self.held = held
         self._look_at_floors()
         self._rewind()
         self.pump(ctx)
@@ -141,7 +137,7 @@ class Outbox:
             self.begin(0, vector, held, ctx)
             return
         self.learn(vector, ctx)
-        self._held = held
+        self.held = held
         self._look_at_floors()
         # a peer that has the beginning of a group lacks it until the rest has found room on the line
         if self.sent > self.acked or self._no_room or self.cut_off or self.quiet:
@@ -215,7 +211,7 @@ class Outbox:
         return bool(rows) and now < self._fed_at.get(rows[0].origin, -FED_WINDOW) + FED_WINDOW
 
     def _covered(self) -> dict[str, int]:
-        return vectors.covered_by_any((self.peer or {}, self._held))
+        return vectors.covered_by_any((self.peer or {}, self.held))
 
     def _rewind(self) -> None:
         self._passed = {}

@@ -101,7 +101,7 @@ class Session:
         self._propagation = propagation or Propagation()
         self.name, self._owner, self._cloud = name, owner, cloud
         self._partner = partner or Partner()
-        self.patience = self._partner.patience
+        self.peer, self.patience = self._partner.node_id, self._partner.patience
         self._log, self._count, self._gossip = log, count, gossip
         self._writers, self._vouch = writers, vouch
         """Our own word on the authors that the peer names."""
@@ -284,11 +284,6 @@ class Session:
         """Operations we lack of what the peer has said it has; None while unknown."""
         theirs = self._their_seqs()
         return None if theirs is None else vectors.lag(vectors.seqs(self._log.vector()), theirs)
-
-    @property
-    def peer(self) -> str:
-        """The node id of the other end."""
-        return self._partner.node_id
 
     @property
     def near(self) -> frozenset[str]:
