@@ -19,7 +19,7 @@ from entgldb.messages.local.actors import (
     Stopped,
     Tick,
 )
-from entgldb.messages.local.members import Collected, FileCompacted, Pruned
+from entgldb.messages.local.members import Collected, Pruned
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import TellPeers
 from entgldb.messages.schema import Json
@@ -51,13 +51,13 @@ class OplogKeeper(Behaviour):
         self._log, self._disk = log, disk
         self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
         self._verifier = Verifier(log, documents, self.count, in_cloud=settings.role == "cloud")
-        self.parts = (self._snapshots, self._verifier)
         self._rounds = 0
         self._release_in = RELEASE_INTERVAL
         self._released_at, self._released_lsn = -UPKEEP_INTERVAL, -1
         """When the store was last asked to release, and what was then the end of the log."""
         self._retention = Retention(log, settings)
         self._compaction = Compaction()
+        self.parts = (self._snapshots, self._verifier, self._compaction)
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
@@ -121,9 +121,6 @@ class OplogKeeper(Behaviour):
         self._compaction.ask(ctx.asker)
         self._retention.look(ctx)
         self._compaction.go_on(self._retention, ctx)
-
-    def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
-        self._compaction.done(message, ctx)
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._snapshots.ended(message)

@@ -28,7 +28,7 @@ class Compaction:
             self._under_way = True
             ctx.tell("store", CompactFile())
 
-    def done(self, message: FileCompacted, ctx: Context) -> None:
+    def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
         """The store has answered."""
         if message.code:
             answer: Report | Refused = Refused(message.code, message.text, message.hint)

@@ -109,7 +109,6 @@ class FileStaging:
         return self._staging.next
 
     def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
-        """The next chunk."""
         with _faults(self._path):
             self._staging.add_chunk(number, payload, digest)
 
@@ -121,7 +120,6 @@ class FileStaging:
         return f"file:{quote(str(self._path.absolute()))}?mode=rw"
 
     def close(self) -> None:
-        """Leave it on disk."""
         self._staging.connection.close()
         give_back()
 
