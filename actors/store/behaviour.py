@@ -152,7 +152,7 @@ class StoreKeeper(Behaviour):
         self._tell_applied(answers, queue, ctx)
         if last > before:
             self._resting.worked(ctx)
-            self.hearers.committed(Committed(before + 1, last, self._own_last), ctx)
+            self.hearers.links.committed(Committed(before + 1, last, self._own_last), ctx)
         self._answer(answers, queue, ctx)
         if self.level <= DEBUG:
             for (_, request), (_, answer) in zip(queue, answers, strict=True):
@@ -241,7 +241,7 @@ class StoreKeeper(Behaviour):
         self._disk.look([(None, wanted)], ctx)
         no_room = self._disk.refusal(wanted)
         grown = self._merging.step(self.store, no_room, ctx, ends=self.settings.role != "cloud")
-        self._auditor.look_again("a snapshot", ctx)
+        self._auditor.merged(ctx)
         self.grew(grown, ctx)
 
     def grew(self, by: Committed | None, ctx: Context) -> None:
@@ -250,7 +250,7 @@ class StoreKeeper(Behaviour):
             self.building.ask(ctx)
             self._resting.worked(ctx)
             self.hearers.advanced(by.last)
-            self.hearers.committed(by, ctx)
+            self.hearers.links.committed(by, ctx)
             self._tell_system(ctx)
             self._expiry.look(self.store, ctx)
 
@@ -260,7 +260,7 @@ class StoreKeeper(Behaviour):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
-            self.hearers.tick(ctx)
+            self.hearers.links.tick(ctx)
         elif message.what == PAUSE:
             self._pauses.tick(message, ctx)
         elif message.what == REST:

@@ -55,12 +55,14 @@ class ClientSocket:
         self._clients: dict[int, Connection] = {}
         self._later: dict[int, Connection] = {}
         self._arrived: Arrived = []
-        self._pending = self._pending_bytes = 0
+        self._pending = 0
+        self.pending_bytes = 0
+        """Of requests handed to the actor and not answered yet."""
         self._reserved = 0
         """Bytes of large requests whose pieces are arriving."""
         self._stalled: deque[Connection] = deque()
         """The connections that wait for room for a large request."""
-        self._paused = False
+        self.paused = False
         self._swept = 0.0
 
     def start(self) -> None:
@@ -95,23 +97,19 @@ class ClientSocket:
         arrived, self._arrived = self._arrived, []
         return arrived
 
-    def pending_bytes(self) -> int:
-        """Requests handed to the actor and not answered yet."""
-        return self._pending_bytes
-
     def took(self, size: int, message: Message, asker: Asker) -> None:
         self._arrived.append((asker, message))
         self._pending += 1
-        self._pending_bytes += size
-        full = self._pending > CLIENT_PENDING_MAX or self._pending_bytes > CLIENT_PENDING_BYTES_MAX
-        if full and not self._paused:
+        self.pending_bytes += size
+        full = self._pending > CLIENT_PENDING_MAX or self.pending_bytes > CLIENT_PENDING_BYTES_MAX
+        if full and not self.paused:
             self._read_on(False)
 
     def answered(self, size: int) -> None:
         self._pending -= 1
-        self._pending_bytes -= size
+        self.pending_bytes -= size
         room = self._pending <= CLIENT_PENDING_MAX // 2
-        if self._paused and room and self._pending_bytes <= CLIENT_PENDING_BYTES_MAX // 2:
+        if self.paused and room and self.pending_bytes <= CLIENT_PENDING_BYTES_MAX // 2:
             self._read_on(True)
 
     def reserve(self, client: Connection, size: int) -> bool:
@@ -147,10 +145,6 @@ class ClientSocket:
         if client in self._stalled:
             self._stalled.remove(client)
 
-    @property
-    def paused(self) -> bool:
-        return self._paused
-
     def stop(self) -> None:
         """Write what was answered, then end every connection. Harmless when repeated."""
         if self._poll.closed:
@@ -174,7 +168,7 @@ class ClientSocket:
         self._poll.close()
 
     def _read_on(self, on: bool) -> None:
-        self._paused = not on
+        self.paused = not on
         for client in self._clients.values():
             self.watch(client)
 

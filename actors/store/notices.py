@@ -44,13 +44,11 @@ class Notices:
         self._receivers = {name: _Receiver(name) for name in receivers}
         self._timer = False
 
-    def committed(self, first: int, last: int, own_last: int, ctx: Context) -> None:
-        """Rows ``first``..``last`` are durable."""
+    def committed(self, rows: Committed, ctx: Context) -> None:
+        """Rows of the log are durable."""
         for receiver in self._receivers.values():
-            old = receiver.pending
-            receiver.pending = Committed(
-                first if old is None else old.first, last, max(own_last, 0 if old is None else old.own_last)
-            )
+            old = receiver.pending or rows
+            receiver.pending = Committed(old.first, rows.last, max(rows.own_last, old.own_last))
             self._send(receiver, ctx)
 
     def seen(self, name: str, ctx: Context) -> None:
@@ -86,7 +84,8 @@ class Hearers:
 
     def __init__(self) -> None:
         self._followers: dict[Asker, None] = {}
-        self._notices = Notices("sync", "gateway")
+        self.links = Notices("sync", "gateway")
+        """Their owners."""
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
 
@@ -100,21 +99,13 @@ class Hearers:
         ctx.answer(ctx.asker, client.Done())
 
     def on_seen(self, message: Seen, ctx: Context) -> None:
-        self._notices.seen(message.name, ctx)
-
-    def tick(self, ctx: Context) -> None:
-        """The links' owners may be told again."""
-        self._notices.tick(ctx)
+        self.links.seen(message.name, ctx)
 
     def advanced(self, last: int) -> None:
         """Tell the clients, who read the file themselves."""
         self._followers = {one: None for one in self._followers if not getattr(one, "closed", False)}
         for follower in self._followers:
             follower.answer(client.Advanced(last))
-
-    def committed(self, rows: Committed, ctx: Context) -> None:
-        """Tell the links' owners."""
-        self._notices.committed(rows.first, rows.last, rows.own_last, ctx)
 
     def system(self, store: Store, ctx: Context) -> None:
         """Tell the node actor, where they have changed."""

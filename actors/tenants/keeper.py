@@ -224,7 +224,7 @@ class StoreTenants(Tenants):
 
     def _pass_on(self, tenant: str, first: int, last: int, ctx: Context) -> None:
         def tell(behaviour: Behaviour, inner: Context) -> None:
-            cast("StoreKeeper", behaviour).hearers.committed(Committed(first, last, 0), inner)
+            cast("StoreKeeper", behaviour).hearers.links.committed(Committed(first, last, 0), inner)
 
         self._fenced(tenant, "what another process told", tell, ctx)
 

@@ -88,11 +88,11 @@ class Auditor:
                 self._spared(Act(event, logs, outcome, f"node {batch.peer}"), "", ctx)
         self._met.update({reason: met[reason] for reason in self._met})
 
-    def look_again(self, why: str, ctx: Context) -> None:
-        """Outside of any group: the node may write as somebody new since it was looked."""
+    def merged(self, ctx: Context) -> None:
+        """A snapshot was, outside of any group: the node may write as somebody new since."""
         if self._store.origin != self._origin:
             with self._store.group():
-                self._begun(why, ctx)
+                self._begun("a snapshot", ctx)
 
     def undone(self) -> None:
         """A transaction was rolled back."""

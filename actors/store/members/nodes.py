@@ -90,7 +90,6 @@ def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Messag
 
 
 def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
-    """Retire a node for everybody."""
     check_node_id(message.node_id)
     if keeper.settings.role == "cloud":
         raise NotAllowedError("a cloud node keeps no list of nodes", hint="ask a node of the LAN")

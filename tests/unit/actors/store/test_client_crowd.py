@@ -177,7 +177,7 @@ def test_a_request_larger_than_a_frame_comes_in_pieces(served: Served, call: Cal
     assert found == large
     asker.answer(Done())
     assert one.hear().request_id == 5
-    assert served.socket.pending_bytes() < 100
+    assert served.socket.pending_bytes < 100
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_a_follower_is_pushed_to_until_it_goes(served: Served, call: Call) -> No
     caller.socket.close()
     served.until(lambda: getattr(asker, "closed", None))
     asker.answer(Advanced(3))
-    assert served.socket.pending_bytes() == 0
+    assert served.socket.pending_bytes == 0
 
 
 def test_answers_of_one_turn_are_written_together(served: Served, call: Call) -> None:
@@ -315,7 +315,7 @@ def test_sockets_are_not_read_while_too_much_is_pending(
         return Ping() in [message for _, message in served.seen]
 
     served.until(answer_all)
-    assert served.socket.pending_bytes() <= 2_000_000
+    assert served.socket.pending_bytes <= 2_000_000
 
 
 def test_a_long_path_is_no_hindrance(tmp_path: Path) -> None:
