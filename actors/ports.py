@@ -237,12 +237,14 @@ class Prober(Protocol):
 class Catalogue(Protocol):
     """The tenants that a cloud node knows. Written inside a group of its store. All may raise EntglError."""
 
-    def get(self, name: str) -> Tenant | None: ...
+    def get(self, name: str) -> Tenant | None:
+        """The row of a tenant."""
 
     def page(self, after: str) -> list[Tenant]:
-        """Rows behind a name, by name, PAGE_ROWS_MAX at most."""
+        """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
 
-    def states(self) -> dict[str, int]: ...
+    def states(self) -> dict[str, int]:
+        """State -> rows that have it."""
 
     def deleting(self) -> list[str]:
         """Tenants whose files are to be removed."""

@@ -399,7 +399,6 @@ class Store(LogQueries):
         return members.known_ms(self.connection, self.state, now_ms)
 
     def high_mark_ms(self) -> int:
-        """The hybrid clock's milliseconds: no new write is stamped before."""
         return ms_of(self.state.clock)
 
     def prune(self, order: Prune) -> Pruned:

@@ -77,7 +77,6 @@ class KeyedSecrets:
         )
 
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
-        """``sealed:v1:KEYID:...`` of a secret in clear. Raises SecretError without a cluster key."""
         clear = _checked(secret, "the given client secret").reveal()
         key, key_id = self._keys()[0]
         nonce = os.urandom(NONCE_BYTES)
@@ -85,8 +84,6 @@ class KeyedSecrets:
         return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
 
     def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
-        """With both secrets sealed under the key that counts; None where they are so, not sealed, or do not
-        open."""
         now, before = self._anew(node_id, oauth2), self._anew(node_id, oauth2.before)
         made = replace(oauth2, client_secret=now, previous_secret=before)
         return None if made == oauth2 else made
@@ -103,7 +100,6 @@ class KeyedSecrets:
             return oauth2.client_secret
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
-        """Whether ``secret``, as a user gave it (in clear or as a reference), is the one in ``oauth2``."""
         stored = oauth2.client_secret
         if not stored.startswith(SEALED) or is_reference(secret):
             return Secret(stored) == Secret(secret)

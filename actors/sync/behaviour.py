@@ -467,7 +467,6 @@ class Sync(Behaviour):
         self._dialler.tend(met, self._cut.isolated_for(ctx), ctx)
 
     def linked(self) -> list[PeerLink]:
-        """The links that have a session."""
         return [peer for peer in self._peers.values() if not peer.closing]
 
     def _connected(self) -> set[str]:

@@ -37,5 +37,4 @@ class CutOff:
         return max(0.0, self._isolated_until - ctx.monotonic())
 
     def report(self, ctx: Context) -> dict[str, Json]:
-        """For ``status``."""
         return {"isolated": self.isolated_for(ctx) > 0, "paused": self.paused}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 
 def public_of(seed: bytes) -> bytes:
-    """The public key of a private one."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
@@ -22,12 +21,10 @@ class Signer:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
 
     def sign(self, statement: bytes) -> bytes:
-        """The signature of a statement."""
         return self._key.sign(statement)
 
 
 def is_signed(public_key: bytes, statement: bytes, signature: bytes) -> bool:
-    """Whether the holder of a key has signed a statement."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

@@ -95,7 +95,6 @@ class Documents:
         return self._file is not None and _inode(self._file) not in (0, self._inode)
 
     def close(self) -> None:
-        """Give the file back."""
         with self._lock:
             self._connection.close()
             if self._searching is not None:

@@ -30,7 +30,6 @@ class UndoDict(dict[K, V], Generic[K, V]):
         dict.__delitem__(self, key)
 
     def discard(self, key: K) -> None:
-        """Take a key out if it is there."""
         if key in self:
             del self[key]
 
@@ -62,7 +61,6 @@ class UndoSet(set[K], Generic[K]):
             set.discard(self, item)
 
     def put_back(self, item: K, value: Any) -> None:
-        """Undo one change."""
         if value is _ABSENT:
             set.discard(self, item)
         else:

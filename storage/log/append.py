@@ -409,7 +409,6 @@ class Batch:
 
 
 def _effect(log: Sequence[Sequence[Any]]) -> Rows:
-    """The effect of rows of the log."""
     clock = grew = size = 0
     for _, _, _, _, _, _, raw, text, _, _, hlc, _, grown in log:
         clock = hlc if hlc > clock else clock

@@ -356,7 +356,6 @@ class LogQueries:
         return self._known.heads
 
     def close(self) -> None:
-        """Give the file back."""
         self.connection.close()
 
     def _meta(self, name: str) -> object:

@@ -49,7 +49,6 @@ _HISTORY: Final = "SELECT ifnull(length(stamps), 0) FROM _entgldb_documents WHER
 
 
 def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
-    """The row of a key, or None."""
     row = _raw(batch, (collection, key))
     return None if row is None else _loaded(row)
 

@@ -238,7 +238,6 @@ class _Group:
 
 
 def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
-    """The body of the merge that a write makes over the row that is there."""
     own, collected = batch.state.own, batch.state.collected_hlc
     if write.operations:
         return accumulated(row, write.operations, own, collected).encode()

@@ -45,19 +45,16 @@ class Catalogue:
         self._prepared = False
 
     def get(self, name: str) -> Tenant | None:
-        """The row of a tenant."""
         with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant = $1", [name])
         return _tenant(rows[0]) if rows else None
 
     def page(self, after: str) -> list[Tenant]:
-        """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
         with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant > $1 ORDER BY tenant LIMIT {PAGE_ROWS_MAX}", [after])
         return [_tenant(row) for row in rows]
 
     def states(self) -> dict[str, int]:
-        """State -> rows that have it."""
         with self.asked() as on:
             return dict(on.alone("SELECT state, count(*) FROM entgldb_tenants GROUP BY state"))
 
@@ -98,7 +95,6 @@ class Catalogue:
             identity.mark(on, name)
 
     def forget_oldest(self) -> bool:
-        """Take out the row of the tenant that was deleted first; False where there is none."""
         with self.asked() as on:
             rows = on.alone(
                 "SELECT tenant FROM entgldb_tenants WHERE state = $1 ORDER BY since_ms, tenant LIMIT 1",

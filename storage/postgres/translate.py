@@ -64,7 +64,6 @@ class Translated(NamedTuple):
 
     @property
     def returns(self) -> bool:
-        """Whether it gives rows."""
         return not self.changes or (" RETURNING " in self.sql and not self.numbers)
 
 

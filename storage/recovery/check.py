@@ -100,7 +100,6 @@ class Checkup:
         return cls(open_reader(directory), progress)
 
     def close(self) -> None:
-        """Give the file back."""
         self._connection.close()
 
     def run(self, *, deep: bool = False, still: bool = False) -> list[Finding]:

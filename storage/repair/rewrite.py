@@ -165,7 +165,6 @@ class Tail:
         return stamp[1] == self.old and stamp[0] >= self._first_hlc
 
     def exists(self) -> bool:
-        """Whether there is any."""
         return self.batch.state.origins[self.old].head.seq > self.covered.seq
 
     def is_whole(self) -> bool:

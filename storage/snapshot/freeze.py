@@ -106,7 +106,6 @@ class _Writer:
         self.rows += len(rows)
 
     def put(self, number: int, payload: bytes) -> None:
-        """One chunk."""
         self.target.execute(
             "INSERT INTO chunks VALUES (?, ?, ?)", (number, payload, sha256(payload).digest())
         )

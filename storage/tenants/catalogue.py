@@ -32,23 +32,19 @@ class Catalogue:
             connection.execute(_TABLE)
 
     def get(self, name: str) -> Tenant | None:
-        """The row of a tenant."""
         row = self._connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
         return None if row is None else _tenant(row)
 
     def page(self, after: str) -> list[Tenant]:
-        """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
         rows = self._connection.execute(
             f"{_SELECT} WHERE name > ? ORDER BY name LIMIT ?", (after, PAGE_ROWS_MAX)
         )
         return [_tenant(row) for row in rows]
 
     def states(self) -> dict[str, int]:
-        """State -> rows that have it."""
         return dict(self._connection.execute("SELECT state, count(*) FROM _entgldb_tenants GROUP BY state"))
 
     def deleting(self) -> list[str]:
-        """Tenants whose files are to be removed."""
         rows = self._connection.execute(
             "SELECT name FROM _entgldb_tenants WHERE state = ? ORDER BY name", (TenantState.DELETING.value,)
         )
@@ -62,7 +58,6 @@ class Catalogue:
         )
 
     def forget_oldest(self) -> bool:
-        """Take out the row of the tenant that was deleted first; False where there is none."""
         return (
             self._connection.execute(
                 "DELETE FROM _entgldb_tenants WHERE name = (SELECT name FROM _entgldb_tenants"

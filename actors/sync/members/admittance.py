@@ -135,7 +135,6 @@ class Admittance:
         self.told = {reason: who for reason, who in self.told.items() if who != node_id}
 
     def report(self, own: Origin, ctx: Context) -> dict[str, Json]:
-        """For ``status``."""
         retired = Reason.RETIRED in self.told or own in self.retired
         return {
             "retired": retired,

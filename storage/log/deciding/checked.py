@@ -68,7 +68,6 @@ class Checked(NamedTuple):
 
     @property
     def deletes(self) -> bool:
-        """Whether it deletes the document."""
         return self.text is None and not self.operations and not self.update
 
 

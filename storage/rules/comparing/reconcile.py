@@ -59,7 +59,6 @@ class Table:
         self._totals = [0] * BUCKETS
 
     def add(self, item: Item) -> None:
-        """One more item."""
         bucket = bucket_of(item.place)
         self.counts[bucket] += 1
         self._totals[bucket] += int.from_bytes(item.value, "big")

@@ -242,7 +242,6 @@ def begun_anew(change: FieldChange) -> FieldChange:
 
 
 def tags_removed(change: FieldChange) -> Iterator[Stamp]:
-    """The stamps of the tags that a change removes."""
     for item, value in change.items():
         if type(value) is dict:
             if item[0] == ELEMENT:
