@@ -12,8 +12,9 @@ import sqlite3
 from typing import Final
 
 from entgldb.messages.limits import MEMBERS_MAX, ORIGINS_MAX
-from entgldb.messages.model import Origin, Version
+from entgldb.messages.model import Origin, Version, node_of
 from entgldb.storage.file.state import State
+from entgldb.storage.rules.ended import any_log
 
 _WORD: Final = "word:"
 """Names in ``_entgldb_meta`` begin with it, and go on with that of the log. The value is a list of the words
@@ -23,6 +24,8 @@ _RANGE: Final = (_WORD, "word;")
 _FIRM: Final = ""
 """In place of an origin: of this word it is not known any more who has said it, and it stays."""
 _Word = tuple[int, Origin, int]
+_Said = dict[Origin, list[_Word]]
+"""Words by the log that each is about."""
 
 
 def note(connection: sqlite3.Connection, state: State, end: tuple[Origin, int], by: Version) -> None:
@@ -47,17 +50,38 @@ def keep(connection: sqlite3.Connection, origin: Origin, seq: int) -> None:
 
 
 def take_back(connection: sqlite3.Connection, state: State) -> None:
-    """Go no more by words that only entries behind the ends of their own logs have said."""
+    """Go no more by words that only entries behind the ends of their own logs have said.
+
+    A word counts iff no word that counts ends the log of its writer before it, whatever the order of their
+    names: where a second takes back the one that spoke against a first, the first counts.
+    """
     rows = connection.execute(
         "SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", _RANGE
     ).fetchall()
-    for name, value in rows:
-        said: list[_Word] = [(end, by, seq) for end, by, seq in json.loads(value)]
-        left = [word for word in said if _counts(state, *word[1:])]
-        if left != said:
-            origin = name.removeprefix(_WORD)
+    said: _Said = {
+        name.removeprefix(_WORD): [(end, by, seq) for end, by, seq in json.loads(value)]
+        for name, value in rows
+    }
+    for origin, left in _counting(state, said).items():
+        if left != said[origin]:
             _write(connection, origin, left)
             state.end_at(connection, origin, min(left)[0] if left else None)
+
+
+def _counting(state: State, said: _Said) -> _Said:
+    """The words that count, by the alternating fixpoint (Van Gelder 1993): those that nothing can speak
+    against do, so those that they speak against do not, and so on. Of words in a circle all stay."""
+    possible = said
+    while True:
+        sure = {
+            origin: [word for word in told if _counts(state, possible, word)] for origin, told in said.items()
+        }
+        left = {
+            origin: [word for word in told if _counts(state, sure, word)] for origin, told in said.items()
+        }
+        if left == possible:
+            return left
+        possible = left
 
 
 def _add(connection: sqlite3.Connection, origin: Origin, said: list[_Word], word: _Word) -> None:
@@ -69,10 +93,21 @@ def _add(connection: sqlite3.Connection, origin: Origin, said: list[_Word], word
     _write(connection, origin, said)
 
 
-def _counts(state: State, origin: Origin, seq: int) -> bool:
+def _counts(state: State, said: _Said, word: _Word) -> bool:
     """An entry that is pruned cannot be taken out any more: every member had it."""
-    end, known = state.end_of(origin), state.origins.get(origin)
+    _, origin, seq = word
+    end, known = _end_of(state, said, origin), state.origins.get(origin)
     return end is None or seq <= end or (known is not None and seq <= known.floor)
+
+
+def _end_of(state: State, said: _Said, origin: Origin) -> int | None:
+    """As ``State.end_of``, where of each log of ``said`` these words alone count."""
+    for log in (origin, any_log(node_of(origin))):
+        told = said.get(log)
+        end = state.ended.get(log) if told is None else min((end for end, *_ in told), default=None)
+        if end is not None:
+            return end
+    return None
 
 
 def _read(connection: sqlite3.Connection, origin: Origin) -> list[_Word] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.client import Write
-from entgldb.messages.model import EXPELLED, Entry
+from entgldb.messages.model import EXPELLED, Entry, node_of
 from entgldb.storage.authorship import words
 from entgldb.storage.authorship.authors import trust
 from entgldb.storage.rules.authorship import cluster_of
@@ -112,3 +112,43 @@ def test_of_so_many_logs_it_is_noted(bench: Bench, monkeypatch: pytest.MonkeyPat
         "SELECT count(*) FROM _entgldb_meta WHERE name >= 'word:' AND name < 'word;'"
     )
     assert rows.fetchone() == (1,)
+
+
+def spoken(bench: Bench, cloud: Store, *said: tuple[Store, Store, int]) -> list[list[Entry]]:
+    """Of each word the entries: who says it, about whom, and how much of that one's log counts.
+
+    Each is said before its writer, or anybody else, has heard of any other.
+    """
+    found = []
+    for number, (by, about, seq) in enumerate(said):
+        name = about.origin.split("/")[0]
+        ends = [ending(about.origin, seq)] * (seq > 0) + [ending(any_log(name), 0)]
+        found.append(
+            bench.put(
+                by, *(Write(EXPELLED, key, b'{"Said":{}}') for key in ends), now=NOW + number, system=True
+            )
+        )
+    with cloud.group():
+        trust(cloud.connection, cluster_of(CA), CA)
+    return found
+
+
+@pytest.mark.parametrize("names", ["abcd", "acbd", "dcba"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_word_counts_again_where_the_one_that_ended_its_writer_does_not(
+    bench: Bench, names: str, *, at_once: bool
+) -> None:
+    """Three words: the last takes back the second, so that the first counts, in whatever order of names."""
+    gone, first, second, third = map(bench.make, names)
+    cloud = bench.make("cloud")
+    said = spoken(bench, cloud, (first, gone, 0), (second, first, 0), (third, second, 0))
+    if at_once:
+        bench.apply(cloud, [entry for word in said for entry in word], cloud=True)
+    else:
+        for word in said:
+            bench.apply(cloud, word, cloud=True)
+        assert cloud.expelled() == {node_of(second.origin)}
+        bench.apply(cloud, said[0], cloud=True)
+    assert cloud.expelled() == {node_of(gone.origin), node_of(second.origin)}
+    assert cloud.vector()[first.origin][0] == len(said[0])
+    assert second.origin not in cloud.vector()

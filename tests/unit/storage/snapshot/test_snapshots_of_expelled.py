@@ -12,7 +12,7 @@ from entgldb.storage.authorship.authors import trust
 from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.ended import any_log, ending
 from tests.contract.test_expelled_ahead import CA
-from tests.support.merging import install_whole
+from tests.support.merging import install_whole, left_by_a_merge
 from tests.unit.storage.snapshot.snapshots import forget, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
@@ -168,3 +168,49 @@ def tell(cloud: Side, *others: Side) -> None:
         ]
         with cloud.store.group():
             assert cloud.store.apply(rows, NOW + 30, cloud=True).refused == ""
+
+
+@pytest.mark.parametrize("apart", [0, 1, 3])
+@pytest.mark.parametrize("again", [True, False], ids=["by the log", "by the snapshot"])
+def test_a_word_that_comes_and_is_taken_back_between_two_steps_leaves_nothing(
+    apart: int, *, again: bool
+) -> None:
+    """What was taken out by it comes again, by the log or with what is merged."""
+    gone, judge, stays, other, cloud = map(Side, ("gone", "judge", "stays", "other", "cloud"))
+    with cloud.store.group():
+        trust(cloud.store.connection, cluster_of(CA), CA)
+    gone.put("early", "1")
+    for one in (judge, stays):
+        gone.give(one)
+    gone.put("since", "2", now=NOW + 1)
+    gone.put("early", "2", now=NOW + 2)
+    gone.give(stays)
+    for number in range(6):
+        stays.put(f"k{number}", "3", now=NOW + 3 + number)
+    stays.put("since", "4", now=NOW + 9)
+    tell(cloud, gone)
+    expel(judge, "gone", **{gone.store.origin: 1})
+    expel(other, "judge")
+    forget(stays.store, tombstones=True)
+    steps = iter(range(100))
+
+    def hear() -> None:
+        number = next(steps)
+        if number == 2:
+            tell(cloud, judge)
+        if number == 2 + apart:
+            tell(cloud, other)
+            if again:
+                tell(cloud, gone)
+
+    with staged(stays.store, NOW + 20, cloud=True) as name:
+        install_whole(
+            cloud.store, name, b"e" * 32, NOW + 20, cloud=True, ends=False, peer="stays", between=hear
+        )
+    if next(steps) == 0:  # it was merged at once
+        tell(cloud, judge, other, gone)
+    assert cloud.store.expelled() == {"judge"}
+    assert cloud.shows() == stays.shows()
+    assert cloud.store.vector()[gone.store.origin] == stays.store.vector()[gone.store.origin]
+    assert left_by_a_merge(cloud.store) == []
+    exact(cloud.store)
