@@ -94,7 +94,7 @@ class Nodes:
         own = str(oplog.get("origin", "")).partition("/")[0]
         # members were heard at times of that clock
         now_ms = sync.get("now_ms", 0)
-        told = self._told()
+        expelled = self._database.documents.expelled()
         found = []
         for node_id in sorted(documents.keys() | rows.keys() | held.keys()):
             row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours, now_ms)
@@ -102,7 +102,7 @@ class Nodes:
                 row = row._replace(last_seen=now_ms or None, behind=0)
             here = node_id in linked or node_id == own
             state = "live" if here and row.state != "retired" else row.state
-            state = "expelled" if node_id in told else state
+            state = "expelled" if node_id in expelled else state
             found.append(row._replace(holds_back=held.get(node_id), state=state))
         return found
 

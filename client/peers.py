@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from entgldb.messages.administration import RotateSecret
 from entgldb.messages.client import CommitDone, PutPeer, RemovePeer, Report, TestPeer
 from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
-from entgldb.messages.model import EXPELLED, node_of
 from entgldb.messages.remote_peers import SEALED, PeerType, RemotePeer
 from entgldb.messages.schema import Json
-from entgldb.storage.rules.ended import is_any_log, read_ending
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
@@ -134,17 +132,13 @@ class Peers:
 
     def secrets(self) -> list[SecretRow]:
         """How the secret of each cloud peer stands, by node id; no secret is in it."""
-        out = {
-            node_of(end[0])
-            for key, _ in self._database.documents.find(EXPELLED)
-            if (end := read_ending(key)) is not None and is_any_log(end[0])
-        }
+        out = len(self._database.documents.expelled())
         found = [(peer.node_id, peer.oauth2) for peer in self.get_all_remote_peers()]
         return [
             SecretRow(
                 node_id,
                 oauth2.client_secret.startswith(SEALED),
-                oauth2.is_known_outside(len(out)),
+                oauth2.is_known_outside(out),
                 oauth2.previous_until if oauth2.previous_secret else None,
             )
             for node_id, oauth2 in found

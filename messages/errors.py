@@ -289,3 +289,28 @@ def known_reason(word: str, otherwise: Reason = Reason.PEER_CLOSED) -> Reason:
         return Reason(word)
     except ValueError:
         return otherwise
+
+
+def of_expelled(node_id: str) -> str:
+    """How the machine comes back that was node ``node_id`` until it was expelled.
+
+    Alarms, ``status``, ``doctor`` and a refused invitation say it in the same words. A text that ends with
+    ``: entgldb VERB`` has that command as its remedy.
+    """
+    return (
+        f"{node_id} was expelled, for good: its machine comes back under another name, in an empty directory,"
+        " by a code of entgldb invite: entgldb init -d NEW --join CODE"
+    )
+
+
+def by_a_code(node_id: str, unless: str = "") -> str:
+    """The same of node ``node_id``, where the cluster key that it holds does not count any more."""
+    return (
+        f"entgldb invite --for {node_id} shows a code there{unless}, and this node takes it while it is"
+        " stopped: entgldb rejoin --join CODE"
+    )
+
+
+def if_accepted(node_id: str, by: str) -> str:
+    """The same of node ``node_id``, which ``by`` has refused for its key."""
+    return f"if you know that this is its machine: entgldb members --accept {node_id} on {by}"

@@ -18,7 +18,7 @@ def complaints(body: dict[str, Any]) -> list[str]:
     if (body.get("sync") or {}).get("retired"):
         wrong.append("this node was retired: stop it, then `entgldb rejoin`")
     for address in of_another_key(body.get("sync") or {}):
-        wrong.append(f"{address} goes by another cluster key. {way_back(body)}".rstrip())
+        wrong.append(f"{address} goes by another cluster key. {way_back(body)}")
     if store.get("quarantined"):
         wrong.append(f"{store['quarantined']} origins are quarantined: entgldb forks")
     disk, clock = store.get("disk") or {}, store.get("clock") or {}

@@ -25,7 +25,7 @@ REMEDIES: Final = {
     "certificate": "entgldb status",
     "alone": "entgldb add-static-peer",
     "unanswered": "entgldb nodes",
-    "cluster-key": "entgldb rejoin --join",
+    "cluster-key": "entgldb rejoin --join CODE",
     "certificate-time": "entgldb doctor clock",
     "retired": "entgldb rejoin",
     "wrong-node": "entgldb update-peer {}",

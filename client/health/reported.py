@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from entgldb.client.health.finding import NODE, Finding, Look, of_cloud_link
-from entgldb.messages.errors import Reason
+from entgldb.messages.errors import Reason, by_a_code, of_expelled
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
@@ -99,17 +99,20 @@ def _unanswered(row: dict[str, Any], way: str) -> Finding:
     text = f"{row['reason']}{': ' + row['text'] if row['text'] else ''}"
     subject = row["node_id"] if code == "wrong-node" else row["address"]
     times = f"{row['failures']} times in a row; again in {row['again_in']:.0f} s"
-    ending = f". {way}" if way and code == "cluster-key" else ""
+    ending = f". {way}" if code == "cluster-key" else ""
     return Finding("network", code, subject, f"{who}: {text}, {times}{ending}")
 
 
 def way_back(body: dict[str, Any]) -> str:
-    """How a node gets a link where others go by another cluster key; empty where it was expelled."""
+    """How a node gets a link where others go by another cluster key.
+
+    One that was expelled, and started again since, does not know: no member speaks with it by its old key.
+    """
+    name = str(body.get("node_id"))
     if any(alarm["code"] == Reason.EXPELLED for alarm in body.get("alarms") or []):
-        return ""
+        return of_expelled(name)
     return (
-        f"If that is a node of its cluster, entgldb invite --for {body.get('node_id')} shows a code there,"
-        " and entgldb rejoin --join takes it here while this node is stopped"
+        f"If that is a node of its cluster, {by_a_code(name, f' (where it is refused, {of_expelled(name)})')}"
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from entgldb.launch.joining.code import Code
@@ -117,21 +117,26 @@ class Invitation:
             return
         # whoever was sent the key has it, also when no word of it comes back
         self._spent = True
+        decided = replace(decided, node_id=decided.node_id or node_id or host.otherwise)
         finished: str | None = None
         try:
             await _send(writer, host.admit(decided))
             finished = host.finished(await _frame(reader))
         finally:
             why_not = "it did not say that its files are written" if finished is None else ""
-            self._end(Outcome(decided.node_id or node_id or "a node", address, why_not, finished or ""))
+            self._end(Outcome(decided.node_id or "a node", address, why_not, finished or ""))
 
     def _end(self, outcome: Outcome) -> None:
         if not self._ended.done():
             self._ended.set_result(outcome)
 
 
-async def join(code: Code, wanted_id: str, keep: Callable[[Admission], str]) -> Admission:
+async def join(
+    code: Code, wanted_id: str, keep: Callable[[Admission], str], otherwise: str = ""
+) -> Admission:
     """Use a code; ``keep`` writes the node's files before the host hears that all is done, and gives its key.
+
+    ``otherwise``: the id of this node where neither side wants another.
 
     Raises JoinError, WrongCodeError.
     """
@@ -146,7 +151,7 @@ async def join(code: Code, wanted_id: str, keep: Callable[[Admission], str]) -> 
         ):
             guest = Guest(code.secret)
             await _send(writer, guest.begin())
-            await _send(writer, guest.prove(await _frame(reader), wanted_id))
+            await _send(writer, guest.prove(await _frame(reader), wanted_id, otherwise))
             admission = guest.admitted(await _frame(reader))
             await _send(writer, guest.done(_kept(keep, admission)))
             return admission

@@ -2,7 +2,7 @@
 
     guest -> host   MAGIC, its half of SPAKE2          the code never goes over the line
     host -> guest   its half                           both derive two keys, one a direction
-    guest -> host   sealed: the id it wants            shows that it knows the code
+    guest -> host   sealed: the id it wants, or takes  shows that it knows the code
     host -> guest   sealed: cluster key, id, seeds     or why not
     guest -> host   sealed: done, its key              its files are written, and what it is known by
 
@@ -110,10 +110,13 @@ class Guest(_Side):
         """The first frame."""
         return MAGIC + self._own
 
-    def prove(self, frame: bytes, wanted_id: str) -> bytes:
-        """Show that the code is known; ``wanted_id`` is empty where the host shall say."""
+    def prove(self, frame: bytes, wanted_id: str, otherwise: str = "") -> bytes:
+        """Show that the code is known; ``wanted_id`` is empty where the host shall say.
+
+        ``otherwise``: the id that the guest takes where neither side wants another.
+        """
         self._agree(frame, MAGIC + self._own + frame)
-        return self._seal({"node_id": wanted_id})
+        return self._seal({"node_id": wanted_id, "otherwise": otherwise})
 
     def admitted(self, frame: bytes) -> Admission:
         """The answer. Raises WrongCodeError, or JoinError with the host's words."""
@@ -129,6 +132,8 @@ class Host(_Side):
 
     def __init__(self, secret: Secret) -> None:
         super().__init__(SPAKE2_B(secret.reveal(), idA=_GUEST, idB=_HOST), _HOST, _GUEST)
+        self.otherwise = ""
+        """The id that the guest takes where nobody wants another; empty: it has not said."""
 
     def greet(self, frame: bytes) -> bytes:
         """Answer the first frame."""
@@ -139,9 +144,11 @@ class Host(_Side):
 
     def wanted(self, frame: bytes) -> str:
         """The id that the guest asks for, empty where it leaves it to us. Raises WrongCodeError."""
-        node_id = self._open(frame).get("node_id")
-        if not isinstance(node_id, str):
+        said = self._open(frame)
+        node_id, otherwise = said.get("node_id"), said.get("otherwise", "")
+        if not isinstance(node_id, str) or not isinstance(otherwise, str):
             raise JoinError("the guest did not say who it wants to be")
+        self.otherwise = check_node_id(otherwise, "node id") if otherwise else ""
         return check_node_id(node_id, "node id") if node_id else ""
 
     def admit(self, admission: Admission) -> bytes:
@@ -168,7 +175,7 @@ class Host(_Side):
 def _read_admission(found: Mapping[str, Any]) -> Admission:
     refused = found.get("refused")
     if isinstance(refused, str):
-        raise JoinError(f"the inviting node refused: {refused:.200}")
+        raise JoinError(f"the inviting node refused: {refused:.300}")
     try:
         key = base64.b64decode(found["cluster_key"], validate=True)
         node_id, seeds = found["node_id"], found["seeds"]

@@ -16,6 +16,7 @@ from entgldb.launch.node.config import load
 from entgldb.launch.node.files import locked
 from entgldb.launch.node.init import Made, Plan, check, init
 from entgldb.messages.errors import InvalidError
+from entgldb.storage.authorship.identity import owner_of
 from entgldb.storage.file.durable import write_whole
 
 
@@ -26,16 +27,18 @@ def become_member(plan: Plan, code: str) -> Made:
     raises.
     """
     found = read_code(code)
-    check(plan)
+    own = check(plan)
+    # a directory with documents has an id, which is not for everybody to give again
+    wanted = plan.node_id or owner_of(plan.directory.resolve())
     made: list[Made] = []
 
     def keep(admission: Admission) -> str:
-        node_id = admission.node_id or plan.node_id
+        node_id = admission.node_id or own
         seeds = (*plan.seeds, *(seed for seed in admission.seeds if seed not in plan.seeds))
         made.append(init(replace(plan, node_id=node_id, seeds=seeds, cluster_key=admission.cluster_key)))
         return key_in(Path(plan.directory))
 
-    asyncio.run(join(found, plan.node_id, keep))
+    asyncio.run(join(found, wanted, keep, own))
     return made[0]
 
 

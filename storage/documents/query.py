@@ -275,6 +275,12 @@ class Documents:
         """The origin under which this node writes."""
         return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'origin'")[0][0])
 
+    def expelled(self) -> frozenset[str]:
+        """The nodes that were expelled, as far as is known here."""
+        from entgldb.storage.log.members import expelled
+
+        return self.put_to(expelled)
+
     def token(self) -> str:
         """The token after everything that is here now."""
         return self.feed.token()

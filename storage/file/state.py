@@ -362,8 +362,7 @@ class State:
         full = origin not in self.ended and len(self.ended) >= ORIGINS_MAX
         if full and not self._make_room(connection, origin):
             return
-        seq = self.ended[origin] = min(seq, self.ended.get(origin, seq))
-        connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
+        self.end_at(connection, origin, min(seq, self.ended.get(origin, seq)))
         # a node ends its own logs only: it has to go on as another writer
         self.disowned |= origin == self.own
         for name in [one for one in self.held if one == origin or any_log(node_of(one)) == origin]:

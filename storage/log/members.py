@@ -13,6 +13,7 @@ from entgldb.messages.model import Origin, node_of
 from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import is_any_log
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
 
@@ -71,6 +72,12 @@ def _row(
     return Member(
         origin, counter, seen_ms, msgpack.unpackb(vector), shown_ms, cluster, msgpack.unpackb(unsettled)
     )
+
+
+def expelled(connection: sqlite3.Connection) -> frozenset[str]:
+    """The nodes that were expelled, as far as is known here: also by a word that is held."""
+    rows = connection.execute("SELECT origin FROM _entgldb_ended")
+    return frozenset(node_of(origin) for (origin,) in rows.fetchall() if is_any_log(origin))
 
 
 def clocks_shown(connection: sqlite3.Connection, state: State) -> list[int]:

@@ -182,8 +182,7 @@ class LogQueries:
 
     def expelled(self) -> frozenset[str]:
         """The nodes that were expelled, as far as is known here."""
-        rows = self.connection.execute("SELECT origin FROM _entgldb_ended")
-        return frozenset(node_of(origin) for (origin,) in rows.fetchall() if is_any_log(origin))
+        return members.expelled(self.connection)
 
     def expulsions(self) -> list[tuple[Origin, int]]:
         """The ends of the logs of those nodes, and then that of any other log of each: whoever hears of them

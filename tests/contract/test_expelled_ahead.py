@@ -13,6 +13,7 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import EXPELLED, Entry
 from entgldb.messages.wire import Member
 from entgldb.storage.authorship.authors import trust
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.log import held
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.authorship import cluster_of
@@ -51,7 +52,7 @@ def test_who_is_out_is_out_at_once_and_the_clock_does_not_move(bench: Bench, rol
     assert outcome.counts == {"held-clock": 2}
     assert (list(other.held()), other.high_mark_ms()) == ([judge.origin], before)
     out = role != "shared cloud"
-    assert other.expelled() == ({"gone"} if out else set())
+    assert other.expelled() == Documents(other.connection).expelled() == ({"gone"} if out else set())
     assert other.get("users", "k") == (b'{"v":1}' if out else b'{"v":2}')
     assert other.vector()[gone.origin][0] == (1 if out else 2)
     assert bench.apply(other, entries(gone)[1:]).counts == ({"expelled": 1} if out else {"duplicate": 1})

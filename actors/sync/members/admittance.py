@@ -11,7 +11,7 @@ from entgldb.actors.nodes import read_documents, retired_origins
 from entgldb.actors.ports import LogReader
 from entgldb.actors.sync.members.key_watch import KeyWatch
 from entgldb.actors.sync.peer_link import PeerLink
-from entgldb.messages.errors import Reason, known_reason
+from entgldb.messages.errors import Reason, by_a_code, if_accepted, known_reason, of_expelled
 from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.local.members import KeyShown
 from entgldb.messages.model import NODES, Origin
@@ -25,15 +25,14 @@ REFUSED_MAX: Final = 32
 """Machines that are told of; of more, those that came last."""
 SAID: Final = {
     Reason.RETIRED: "the node was retired",
-    Reason.WRONG_KEY: "its key is not the one pinned for it",
-    Reason.EXPELLED: "it was expelled from the cluster",
-    Reason.NOT_A_MEMBER: "a node was expelled, and nobody has let this one in since",
-    Reason.OLD_KEY: (
-        "the cluster key by which it came does not count. Show a code there, by entgldb invite --for {own},"
-        " and stop this node: entgldb rejoin --join CODE"
+    Reason.WRONG_KEY: f"its key is not the one pinned for it; {if_accepted('{own}', '{by}')}",
+    Reason.EXPELLED: of_expelled("{own}"),
+    Reason.NOT_A_MEMBER: (
+        f"a node was expelled, and nobody has let this one in since; {if_accepted('{own}', '{by}')}"
     ),
+    Reason.OLD_KEY: f"the cluster key by which it came does not count; {by_a_code('{own}')}",
 }
-"""Ends of links, as members say them, that an operator of this node has to hear of."""
+"""Ends of links, as members say them, that an operator of this node has to hear of. ``by``: who says so."""
 
 
 class Refused(NamedTuple):
@@ -158,7 +157,8 @@ class Admittance:
         self.refused(ctx)
         for reason, why in SAID.items():
             if reason in self.told and reason != Reason.RETIRED:
-                text = f"{self.told[reason]} refuses this node: {why.format(own=own)}"
+                by = self.told[reason]
+                text = f"{by} refuses this node: {why.format(own=own, by=by)}"
                 self._alarms.sound(reason.value, own, text, ctx.now_ms())
             else:
                 self._alarms.clear(reason.value, own)

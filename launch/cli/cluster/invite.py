@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb.launch.cli.common import FAILED, common, leave, say, show
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, of_expelled
 from entgldb.messages.limits import DRIFT_MS_MAX, INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import join_address, split_address
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from entgldb.launch.joining.exchange import Admission
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
-EXPELLED_FOR_GOOD = "it was expelled, for good"
 
 
 @click.command()
@@ -100,7 +99,7 @@ def admission(key_file: str | Path, node_id: str, seeds: tuple[str, ...]) -> Adm
 def _why_not(wanted: str, invited: str, taken: set[str], out: set[str]) -> str:
     """Why a guest cannot have the id that it wants; empty: it can."""
     if (wanted or invited) in out:
-        return f"{wanted or invited}: {EXPELLED_FOR_GOOD}"
+        return of_expelled(wanted or invited)
     if invited and wanted not in ("", invited):
         return f"the invitation is for {invited}, not for {wanted}"
     if not invited and wanted in taken:
@@ -150,15 +149,12 @@ def known_nodes(directory: Path) -> set[str]:
 def expelled_nodes(directory: Path) -> set[str]:
     """The ids of nodes that were expelled, whether the node runs or not."""
     from entgldb.client.database import Database
-    from entgldb.messages.model import EXPELLED, node_of
-    from entgldb.storage.rules.ended import is_any_log, read_ending
 
     try:
         with Database(directory) as db:
-            ends = [read_ending(key) for key, _ in db.documents.find(EXPELLED)]
+            return set(db.documents.expelled())
     except EntglError:
         return set()
-    return {node_of(end[0]) for end in ends if end is not None and is_any_log(end[0])}
 
 
 def linked(directory: Path) -> list[str]:
@@ -175,7 +171,7 @@ def linked(directory: Path) -> list[str]:
 def check_name(directory: Path, node_id: str) -> None:
     """Raise InvalidError where nobody can be invited under a name; an empty one is left to the guest."""
     if node_id and check_node_id(node_id, "--for") in expelled_nodes(directory):
-        raise InvalidError(f"--for {node_id}: {EXPELLED_FOR_GOOD}", hint="entgldb invite, under another name")
+        raise InvalidError(f"--for: {of_expelled(node_id)}")
 
 
 def check_stamps(directory: Path) -> None:

@@ -35,6 +35,9 @@ class Told:
     def origin(self) -> str:
         return A
 
+    def expelled(self) -> frozenset[str]:
+        return frozenset((GONE,))
+
     def status(self, actor: str) -> dict[str, Any]:
         return self._status.get(actor, {})
 

@@ -10,6 +10,7 @@ import pytest
 
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.sync.members import admittance
+from entgldb.client.health.finding import NODE, Finding
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AcceptKey
 from entgldb.messages.client import CommitDone, Refused, Report, RequestId, Status, Write
@@ -107,6 +108,23 @@ def test_a_node_that_is_refused_tells_its_operator_until_a_member_speaks_with_it
     assert alarm["subject"] == "me"
     rig.sync.admittance.linked("n2")
     assert not [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("wrong-key", "entgldb members --accept me on n2"),
+        ("not-a-member", "entgldb members --accept me on n2"),
+        ("old-key", "entgldb rejoin --join CODE"),
+        ("expelled", "entgldb init -d NEW --join CODE"),
+    ],
+)
+def test_a_node_that_is_refused_tells_the_command_that_lets_it_in(reason: str, remedy: str) -> None:
+    rig = Rig()
+    link, _ = rig.come("n2", ONE)
+    rig.ctx.hand(FrameIn(link, codec.encode(wire.Bye(reason))))
+    (alarm,) = [one for one in rig.status()["alarms"] if one["code"] == reason]
+    assert Finding(NODE, "alarm", "me", alarm["text"]).remedy == remedy
 
 
 def test_machines_that_were_refused_are_forgotten_by_number_and_by_time() -> None:

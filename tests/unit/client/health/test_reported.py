@@ -10,6 +10,7 @@ import pytest
 from entgldb.client.health.finding import HARMLESS, NODE, REMEDIES, Finding
 from entgldb.client.health.reported import BY_TOPIC
 from entgldb.launch.cli.main import entgldb
+from entgldb.messages.errors import of_expelled
 
 WELL: dict[str, Any] = {
     "node_id": "lan-1",
@@ -109,10 +110,13 @@ def test_who_goes_by_another_cluster_key_is_told_the_way_back() -> None:
     sync = {"unanswered": [{**ROW, "reason": "tls-refused"}]}
     (found,) = BY_TOPIC["network"]({**WELL, "node_id": "lan-1", "sync": sync}).findings
     assert "entgldb invite --for lan-1 shows a code there" in found.text
-    assert found.remedy == "entgldb rejoin --join"
-    out = {"code": "expelled", "subject": "lan-1", "text": "lan-2 refuses this node"}
-    found = BY_TOPIC["network"]({**WELL, "node_id": "lan-1", "sync": sync, "alarms": [out]}).findings[0]
-    assert "invite" not in found.text
+    assert of_expelled("lan-1") in found.text, "it was started again since: nobody speaks with it"
+    assert found.remedy == "entgldb rejoin --join CODE"
+    out = {"code": "expelled", "subject": "lan-1", "text": f"lan-2 refuses this node: {of_expelled('lan-1')}"}
+    told = {**WELL, "node_id": "lan-1", "sync": sync, "alarms": [out]}
+    (alarm,), (found,) = BY_TOPIC[NODE](told).findings, BY_TOPIC["network"](told).findings
+    assert "invite --for" not in found.text
+    assert found.remedy == alarm.remedy == "entgldb init -d NEW --join CODE"
 
 
 @pytest.mark.parametrize("code", REMEDIES)

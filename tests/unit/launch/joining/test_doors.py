@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -10,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+import entgldb
 from entgldb.actors.cluster_key import ClusterKeys
 from entgldb.launch.cli.cluster.invite import admission
 from entgldb.launch.joining import doors
 from entgldb.launch.joining.code import Code
 from entgldb.launch.joining.doors import CONNECTIONS_MAX, WRONG_CODES_MAX, Invitation, Outcome, join
 from entgldb.launch.joining.exchange import Admission, Host, JoinError, WrongCodeError
+from entgldb.launch.joining.newcomer import become_member
+from entgldb.launch.node.init import Plan
+from entgldb.messages.errors import of_expelled
+from entgldb.messages.model import node_of
 from entgldb.messages.secret import Secret
 
 SECRET = Secret(b"\1\2\3\4\5")
@@ -59,6 +65,36 @@ def test_a_guest_joins_and_the_host_hears_of_it_after_the_files_are_written() ->
 
     assert invited(trial) == Outcome("till-3", "127.0.0.1", key="ab" * 32)
     assert kept == [ADMISSION]
+
+
+def test_a_guest_for_whom_nobody_wants_a_name_is_known_by_its_own() -> None:
+    kept: list[Admission] = []
+
+    async def trial(code: Code) -> None:
+        kept.append(await join(code, "", lambda admission: "", "till-9"))
+
+    unnamed = Admission(ADMISSION.cluster_key, "", ())
+    assert invited(trial, lambda wanted: unnamed) == Outcome("till-9", "127.0.0.1")
+    assert [admission.node_id for admission in kept] == ["till-9"]
+
+
+def test_a_directory_with_documents_joins_under_the_name_that_it_has(tmp_path: Path) -> None:
+    """And under no other: whoever was expelled and asks for no name would else have the one that it had."""
+    asked: list[str] = []
+    with entgldb.open(tmp_path / "n1") as db:
+        name = node_of(db.documents.origin())
+
+    def admit(wanted: str) -> str:
+        asked.append(wanted)
+        return of_expelled(wanted)
+
+    async def trial(code: Code) -> None:
+        with pytest.raises(JoinError, match=re.escape(of_expelled(name))):
+            await asyncio.to_thread(become_member, Plan(tmp_path / "n1"), code.text())
+        await join(code, "", lambda admission: "")
+
+    invited(trial, lambda wanted: admit(wanted) if wanted else ADMISSION)
+    assert asked == [name]
 
 
 def test_a_code_is_good_once() -> None:
