@@ -75,7 +75,7 @@ def invite(
 
     def admit(wanted: str) -> Admission | str:
         taken, out = {*known, *known_nodes(directory), settings.sync.node_id}, expelled_nodes(directory)
-        return _why_not(wanted, node_id, taken, out) or admission(key_file, node_id or wanted, seeds)
+        return why_not(wanted, node_id, taken, out) or admission(key_file, node_id or wanted, seeds)
 
     with listener(host, port) as waiting:
         code = new_code(host, waiting.getsockname()[1])
@@ -96,7 +96,7 @@ def admission(key_file: str | Path, node_id: str, seeds: tuple[str, ...]) -> Adm
     return Admission(read_cluster_keys(key_file).for_newcomer, node_id, seeds)
 
 
-def _why_not(wanted: str, invited: str, taken: set[str], out: set[str]) -> str:
+def why_not(wanted: str, invited: str, taken: set[str], out: set[str]) -> str:
     """Why a guest cannot have the id that it wants; empty: it can."""
     if (wanted or invited) in out:
         return of_expelled(wanted or invited)

@@ -323,6 +323,33 @@ def test_a_member_without_a_box_comes_by_the_old_key_and_gets_another_once_it_ha
     assert after.lacking == []
 
 
+def test_another_key_is_made_once_all_that_lack_it_have_told_a_box() -> None:
+    rig = Rig()
+    rig.row("n2", Box="")
+    rig.row("n4", Box="")
+    rig.rotate()
+    made = []
+    for name in ("n2", "n4"):
+        rig.row(name)
+        rig.ask(NoteSelf())
+        rig.ctx.run(TEND_SECONDS)
+        made.append(len(rig.store.documents(KEYS)))
+    assert made == [1, 2]
+
+
+def test_an_older_key_is_held_for_a_member_that_was_away_although_nobody_else_may_come_by_it() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("x")
+    rig.ask(ExpelNode(rig.request(), "x"))
+    rig.ask(NoteSelf())
+    newest, *older = rig.ring.held()
+    assert len(older) == 1
+    rig.row("n2", ClusterKey=newest)
+    rig.ask(NoteSelf())
+    assert rig.ring.held() == (newest,)
+
+
 def test_after_an_update_the_first_key_is_left_once_each_member_can_be_given_another() -> None:
     rig = Rig()
     rig.row("n2", Box="")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from entgldb.actors.store.members import expulsions
 from entgldb.actors.store.members.expulsions import PROOFS_MAX
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
@@ -97,6 +100,30 @@ def test_the_word_of_one_that_is_out_counts_where_it_was_heard_first_and_everybo
         bench.store.state.end(bench.store.connection, any_log("n2"), 0)
     bench.ask(NoteSelf())
     assert list(said_in(bench.store.get(EXPELLED, ending(any_log("n2"), 0)))["Said"]) == ["n1"]
+
+
+def test_a_node_that_is_to_write_as_another_says_it_again_when_it_is() -> None:
+    bench, key = Bench(), ending(any_log("n2"), 0)
+    with bench.store.group():
+        bench.store.state.end(bench.store.connection, any_log("n2"), 0)
+        bench.store.state.disowned = True
+        expulsions.say_again(bench.keeper, bench.ctx)
+        assert bench.store.get(EXPELLED, key) is None
+        bench.store.state.disowned = False
+        expulsions.say_again(bench.keeper, bench.ctx)
+        assert bench.store.get(EXPELLED, key) is not None
+
+
+def test_of_the_names_that_a_member_has_written_so_many_are_said_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expulsions, "MEMBERS_MAX", 2)
+    bench, key = Bench(), ending(any_log("n2"), 0)
+    said = json.dumps({"Said": {f"m{number}": 5 for number in range(9)}}).encode()
+    with bench.store.group():
+        bench.store.write(bench.request(), [Write(EXPELLED, key, said)], 0, system=True)
+    bench.ask(NoteSelf())
+    assert list(said_in(bench.store.get(EXPELLED, key))["Said"]) == ["m0", "m1", "n1"]
 
 
 def test_a_document_that_a_member_has_filled_keeps_nothing_out_and_is_emptied() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.sync.members import admittance
+from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.client.health.finding import NODE, Finding
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AcceptKey
 from entgldb.messages.client import CommitDone, Refused, Report, RequestId, Status, Write
+from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import FrameIn, LinkUp
 from entgldb.messages.local.members import KeyShown, NodesChanged, NoteSelf
 from entgldb.messages.model import KEYS, NODES
@@ -106,6 +109,10 @@ def test_a_node_that_is_refused_tells_its_operator_until_a_member_speaks_with_it
     rig.ctx.hand(FrameIn(link, codec.encode(wire.Bye("wrong-key"))))
     (alarm,) = [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
     assert alarm["subject"] == "me"
+    rig.sync.admittance.linked("n9")
+    assert [one["code"] for one in rig.status()["alarms"]].count("wrong-key") == 1, (
+        "it is not n9 that said so"
+    )
     rig.sync.admittance.linked("n2")
     assert not [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
 
@@ -125,6 +132,49 @@ def test_a_node_that_is_refused_tells_the_command_that_lets_it_in(reason: str, r
     rig.ctx.hand(FrameIn(link, codec.encode(wire.Bye(reason))))
     (alarm,) = [one for one in rig.status()["alarms"] if one["code"] == reason]
     assert Finding(NODE, "alarm", "me", alarm["text"]).remedy == remedy
+
+
+def test_nobody_without_a_certificate_of_the_cluster_says_that_this_node_is_out() -> None:
+    rig = Rig()
+    rig.sync.admittance.was_told(shown("", "n2"), wire.Bye("expelled"))
+    assert rig.sync.admittance.told == {}
+    rig.sync.admittance.was_told(shown("n2", "n2"), wire.Bye("expelled"))
+    assert rig.sync.admittance.told == {Reason.EXPELLED: "n2"}
+
+
+@pytest.mark.parametrize(("certified", "said"), [("n2", "n3"), ("n3", "n2"), ("", "n2")])
+def test_who_was_expelled_gets_no_link_by_its_certificate_or_by_what_it_says(
+    certified: str, said: str
+) -> None:
+    """A cloud asks for no certificate."""
+    refused = Rig("n2").sync.admittance.fault(shown(certified, said), FakeContext())
+    assert refused == (Reason.EXPELLED, f"{certified or said} was expelled")
+
+
+def shown(certified: str, said: str) -> PeerLink:
+    hello = wire.Hello(1, 1, said, f"{said}/" + "2" * 32, "c", (), 0, "lan")
+    return cast(
+        "PeerLink", SimpleNamespace(certified=certified, hello=hello, key_shown="", under="", node_id=said)
+    )
+
+
+def test_an_alarm_stands_as_long_as_one_of_the_machines_of_that_name_is_refused() -> None:
+    rig = Rig()
+    rig.ctx.hand(NodesChanged((row("n2", Keys={ONE: 5}),)))
+    assert not rig.lets_in("n2", TWO)
+    assert not rig.lets_in("n2", THREE)
+    rig.ctx.hand(NodesChanged((row("n2", Accepted=TWO),)))
+    assert [one["key"] for one in rig.status()["refused"]] == [THREE]
+    assert [one["subject"] for one in rig.status()["alarms"] if one["code"] == "wrong-key"] == ["n2"]
+
+
+def test_first_keys_are_remembered_of_so_many_nodes_without_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admittance, "MEMBERS_MAX", 1)
+    rig = Rig()
+    assert rig.lets_in("n2", ONE)
+    assert [rig.lets_in("n3", key) for key in (ONE, TWO)] == [True, True]
+    rig.ctx.hand(NodesChanged((row("n2", Keys={ONE: 5}),)))  # that leaves room
+    assert [rig.lets_in("n3", key) for key in (ONE, TWO)] == [True, False]
 
 
 def test_machines_that_were_refused_are_forgotten_by_number_and_by_time() -> None:

@@ -34,6 +34,16 @@ def test_the_key_that_a_node_holds_is_that_of_its_file_whatever_its_row_says() -
     assert watch.admits("n3", CERTIFICATE, FIRST), "it could not be given the key"
 
 
+def test_for_a_node_that_is_out_nobody_waits() -> None:
+    watch = KeyWatch(lambda: SECOND)
+    watch.nodes = [{"NodeId": name, "ClusterKey": FIRST, "Accepted": CERTIFICATE} for name in ("n1", "n3")]
+    for out, waiting in ((frozenset[str](), ["n1", "n3"]), (frozenset({"n1"}), ["n3"])):
+        watch.look(Log(), out, FakeContext())
+        report = watch.report()
+        assert report is not None
+        assert report["waiting"] == waiting
+
+
 def test_who_comes_in_an_open_window_has_not_shown_that_the_key_was_made_for_it() -> None:
     watch = KeyWatch(lambda: FIRST)
     assert not watch.is_for("n3", CERTIFICATE, FIRST), "no key was made yet"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from entgldb.messages.client import FieldOperation, Write
@@ -10,8 +12,8 @@ from entgldb.messages.model import Entry
 from entgldb.storage.authorship import runs
 from entgldb.storage.repair.copies import read_copy
 from entgldb.storage.rules.comparing import chunks
-from tests.support.merging import install_whole
-from tests.unit.storage.snapshot.snapshots import forget, send, staged
+from tests.support.merging import install_whole, left_by_a_merge
+from tests.unit.storage.snapshot.snapshots import forget, in_steps, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
@@ -301,4 +303,27 @@ def test_a_fork_that_is_healed_while_a_snapshot_is_staged_is_seen_when_it_is_mer
     assert done.refused == ""
     assert taker.shows() == {"common": "c", "both": "theirs", "old": "theirs", "own": "y", "new": "ours"}
     assert taker.rivals() == ["ours"]
+    exact(taker.store)
+
+
+@pytest.mark.parametrize("at", [0, 3, 9])
+def test_a_branch_that_comes_between_two_steps_is_kept_as_writes_that_lost(
+    monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The merge had begun without it. No row of it goes meanwhile, as none that the snapshot covers does."""
+    in_steps(monkeypatch)
+    again, giver = branches(5, 1)
+    taker, steps = Side("taker"), itertools.count()
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in again.store.rows(1, 1)], NOW)
+
+    def come() -> None:
+        if next(steps) == at:
+            again.give(taker)
+
+    assert send(giver.store, taker.store, LATER, between=come).refused == ""
+    assert next(steps) > at
+    assert taker.shows() == giver.shows() | {"new0": "ours"}
+    assert taker.rivals() == ["ours"]
+    assert left_by_a_merge(taker.store) == []
     exact(taker.store)
