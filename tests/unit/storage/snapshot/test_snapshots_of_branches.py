@@ -116,13 +116,14 @@ def test_a_log_of_which_others_have_more_is_not_written_between_the_steps() -> N
     writer.give(giver)
     forget(giver.store, tombstones=True)
     opened(again)
-    old, written = again.store.origin, dict[str, str]()
+    old, times, written = again.store.origin, itertools.count(), dict[str, str]()
 
     def write() -> None:
         assert again.store.origin != old
-        key = f"new{len(written)}"
-        again.put(key, "ours", now=LATER + len(written))
-        written[key] = "ours"
+        number = next(times)
+        key = f"new{number % 5}"
+        again.put(key, f"ours {number}", now=LATER + number)
+        written[key] = f"ours {number}"
 
     assert send(giver.store, again.store, LATER, between=write).refused == ""
     assert again.shows() == giver.shows() | written
