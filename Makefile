@@ -46,11 +46,14 @@ matrix:  ## the quick tests on every Python from 3.11 that is found
 test: form  ## all checks and all tests; tests wait now and then, so the types are checked beside them
 	$(MAKE) --no-print-directory -j 2 types suite
 
-# the first line compiles all tests once, in place of once in each of the processes that run them; a fault
-# in a module is told by the run itself
-# six for two cores: tests of real nodes wait most of their time, and four leave a sixth of the cores idle
-suite: $(VENV)/test.stamp
+# compiles all tests once, in place of once in each of the processes that run them; a fault in a module is told
+# by the run itself
+$(VENV)/compiled.stamp: $(VENV)/test.stamp $(shell find tests -name '*.py')
 	-@$(BIN)/python -m pytest --collect-only -q > /dev/null
+	@touch $@
+
+# six for two cores: tests of real nodes wait most of their time, and four leave a sixth of the cores idle
+suite: $(VENV)/compiled.stamp
 	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.preloaded import FILLER, PROGRAM, ROOM, preloaded
 from tests.system.support.kernel_view import eventually
-from tests.system.support.processes import alive
+from tests.system.support.processes import alive, children
 
 WAITS = [*PROGRAM, "dev-authority", "--json"]
 SHORT = (["version"], ["no-such-verb"], ["version", "--no-such-option"], ["put", "-d", "none", "c", "k", "-"])
@@ -121,3 +121,19 @@ def test_one_with_wishes_of_its_own_is_started(wishes: dict[str, Any]) -> None:
             assert not is_forked(child.pid)
         finally:
             child.terminate()
+
+
+def test_what_starts_nodes_is_their_parent(tmp_path: Path) -> None:
+    command = [*PROGRAM, "cluster", str(tmp_path / "c"), "--lan", "1", "--cloud", "0", "--json"]
+    with preloaded(), subprocess.Popen(command, stdout=subprocess.PIPE) as starter:
+        try:
+            assert starter.stdout is not None
+            starter.stdout.readline()
+            nodes = [
+                pid for pid in children(starter.pid) if b"start" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            assert len(nodes) == 1
+            assert is_forked(nodes[0])
+        finally:
+            starter.terminate()
+    assert not any(map(alive, nodes))

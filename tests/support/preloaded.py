@@ -8,6 +8,7 @@ are not as after a real start.
 
 from __future__ import annotations
 
+import _posixsubprocess
 import atexit
 import ctypes
 import gc
@@ -20,26 +21,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
 from entgldb.launch.node.child import end_with_parent
-from entgldb.messages import codec
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = [sys.executable, "-m", "entgldb"]
-NOT_THESE: Final = {"bench", "cluster", "demo"}
-"""Verbs that start nodes by themselves."""
+STARTERS: Final = {"bench", "cluster", "demo"}
+"""Verbs that start nodes: each has a server of its own, as their parent."""
 ROOM: Final = 1 << 16
 """Bytes that /proc has room for, of arguments and of environment."""
 FILLER: Final = "ROOM_OF_ENVIRONMENT"
 READ_AT_START: Final = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"MALLOC_")
-"""Variables of the environment that begin so must be as they are here: nobody would read them again."""
+"""Variables of the environment that begin so must be as the server has them: nobody would read them again."""
 PATH: Final = b"PYTHONPATH="
-"""All that it leads to is loaded; it leads to the same code."""
+"""This one can be read again."""
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _CLONE_PARENT: Final = 0x8000
 _PR_SET_PDEATHSIG: Final = 1
@@ -58,11 +59,17 @@ _PREPARED: Final = {None: 0, end_with_parent: int(signal.SIGTERM), killed_with_p
 class ForkServer:
     """The waiting process, a child of this one."""
 
-    def __init__(self) -> None:
-        self._one_question = threading.Lock()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, asks: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
+        self._one_question, self._socket, self._process = threading.Lock(), asks, process
+        self.read_at_start = _read_at_start(_lines())
+        assert asks.recv(1), "it could not load what it shall"
+
+    @classmethod
+    def start(cls) -> ForkServer:
+        """One that loads all."""
+        ours, theirs = _pair()
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno()), "." * ROOM],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT / "src"), FILLER: "." * ROOM},
@@ -70,7 +77,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        assert self._socket.recv(1), "it could not load what it shall"
+        return cls(ours, process)
 
     def fork(self, wanted: dict[str, Any], streams: list[int]) -> int:
         """The pid of a new child of this process that is as wanted by now."""
@@ -83,7 +90,12 @@ class ForkServer:
         # a process that was forked from this one may have the socket, too
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 _servers: list[ForkServer] = []
@@ -108,12 +120,19 @@ def preloaded() -> Iterator[None]:
         if wanted is None:
             return int(started(*given))
         if not _servers:
-            _servers.append(ForkServer())
+            _servers.append(ForkServer.start())
         # stdin, stdout, stderr; below 0: as here
         streams = [fd if fd >= 0 else number for number, fd in enumerate((given[6], given[9], given[11]))]
         return _servers[0].fork(wanted, streams)
 
     with patch.object(subprocess, "_fork_exec", fork_exec):
+        yield
+
+
+@contextmanager
+def really_started() -> Iterator[None]:
+    """In the block each child is started as ever."""
+    with patch.object(subprocess, "_fork_exec", _posixsubprocess.fork_exec):
         yield
 
 
@@ -131,7 +150,7 @@ def _wanted(
     session, others, prepare = given[9], given[10:15], given[15]
     if os.uname().machine not in _CLONE:
         return None
-    if command[:3] != PROGRAM or len(command) == 3 or command[3] in NOT_THESE or prepare not in _PREPARED:
+    if command[:3] != PROGRAM or len(command) == 3 or prepare not in _PREPARED:
         return None
     # a group of processes, of users, a mask, open files: nobody wants them yet
     if others != (-1, None, None, None, -1) or not close or len(keep) > 1:
@@ -140,7 +159,8 @@ def _wanted(
         # what ends with its parent would end with this thread
         return None
     lines = _lines() if environment is None else environment
-    if sum(map(len, lines)) + len(lines) > ROOM or _read_at_start(lines) != _read_at_start(_lines()):
+    read = _servers[0].read_at_start if _servers else _read_at_start(_lines())
+    if sum(map(len, lines)) + len(lines) > ROOM or _read_at_start(lines) != read:
         return None
     place = os.getcwd() if folder is None else os.fsdecode(folder)
     if not os.path.isdir(place):
@@ -168,26 +188,34 @@ def _read_at_start(lines: list[bytes]) -> set[bytes]:
 
 def main() -> None:
     _load()
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
-        wanted = _serve(asked)
-        if wanted is not None:
-            _become(wanted)
-            asked.send(str(os.getpid()).encode())
+    asked = socket.socket(fileno=int(sys.argv[1]))
+    wanted = _serve(asked)
+    while wanted is not None and wanted["command"][3] in STARTERS and not _servers:
+        ours, theirs = _pair()
+        if os.fork() == 0:
+            ours.close()
+            asked.close()
+            asked, wanted = theirs, _serve(theirs)
+        else:
+            theirs.close()
+            _servers.append(ForkServer(ours))
     if wanted is not None:
-        _run()
+        _become(wanted)
+        asked.send(str(os.getpid()).encode())
+        asked.close()
+        with preloaded() if _servers else nullcontext():
+            _run()
 
 
 def _load() -> None:
-    """All modules of verbs, of nodes and of clouds."""
+    """All that verbs, nodes and clouds load."""
     from entgldb.actors.host import build
     from entgldb.launch.cli.main import _VERBS
 
-    verbs = {f"launch.{module}" for module, verb, _ in _VERBS.values() if verb not in NOT_THESE}
-    edges = {f"actors.{name}" for name in build.EDGES}
-    nodes = {"launch.node.launcher", "launch.node.config", "storage.store", "storage.log.read", "web.server"}
-    for name in sorted(verbs | edges | nodes):
+    verbs = {f"launch.{module}" for module, verb, _ in _VERBS.values() if verb not in STARTERS}
+    for name in sorted(verbs | {"launch.node.launcher", "launch.node.config", "web.server"}):
         import_module(f"entgldb.{name}")
-    codec.compile_for_actors()
+    build.preload(SimpleNamespace(discovery=True, role="cloud"))
     gc.collect()
     gc.freeze()
 
@@ -237,7 +265,8 @@ def _become(wanted: dict[str, Any]) -> None:
         ctypes.memmove(begin, b"\0".join(texts).ljust(end - begin, b"\0"), end - begin)
     os.environb.update(line.split(b"=", 1) for line in lines)
     os.environ.update(by_modules)
-    sys.argv, sys.path[0] = command[2:], wanted["folder"]
+    sys.argv = command[2:]
+    sys.path[:1] = [wanted["folder"], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     # those of before know whether they lead to a file
     through = sys.stdout.write_through
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)

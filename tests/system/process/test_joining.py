@@ -18,11 +18,19 @@ from entgldb.client.health.reported import BY_TOPIC
 from entgldb.launch.node.config import load
 from entgldb.launch.node.handle import launch
 from entgldb.messages.errors import of_expelled
+from tests.support.preloaded import preloaded
 from tests.system.support.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120, method="signal")]
 
-ENTGLDB = [sys.executable, "-c", "from entgldb.launch.cli.main import main; main()"]
+ENTGLDB = [sys.executable, "-m", "entgldb"]
+
+
+@pytest.fixture(scope="module")
+def starts() -> Iterator[None]:
+    """How a process begins is not told here."""
+    with preloaded():
+        yield
 
 
 def verb(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ import airportsdata
 import httpx
 import pytest
 
+from tests.support.preloaded import really_started
 from tests.system.support.processes import until
 
 pytestmark = pytest.mark.slow
@@ -125,7 +126,8 @@ def test_a_cloud_of_two_processes_holds_all_steps_and_keeps_tenants_apart(tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_cut_short_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
-    process = start(number.name, TMPDIR=str(tmp_path))
+    with really_started():
+        process = start(number.name, TMPDIR=str(tmp_path))
     try:
         started = until(lambda: _started(process, tmp_path), 40, "the start of lan-3")
         assert started == "lan-3", process.communicate(timeout=15)
