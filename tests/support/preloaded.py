@@ -29,6 +29,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from entgldb.launch.node.child import end_with_parent
+from entgldb.storage.file.schema import without_libraries
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = [sys.executable, "-m", "entgldb"]
@@ -216,6 +217,9 @@ def _load() -> None:
     for name in sorted(verbs | {"launch.node.launcher", "launch.node.config", "web.server"}):
         import_module(f"entgldb.{name}")
     build.preload(SimpleNamespace(discovery=True, role="cloud"))
+    with without_libraries():
+        # else each new node imports it for its file
+        import_module("sqlite_utils")
     gc.collect()
     gc.freeze()
 
