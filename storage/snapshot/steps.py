@@ -184,8 +184,8 @@ class Steps:
             # of a branch that is to be taken out the rows tell its keys, and what was there before
             if merger.firsts:
                 break
-            # stamped later, or forked, it may come to be one
-            if 0 < ours.seq < mark.seq and ours.hlc < mark.hlc and not ours.forked:
+            # stamped later it may come to be one; where a fork is known no merge begins, or goes on
+            if 0 < ours.seq < mark.seq and ours.hlc < mark.hlc:
                 covered[mark.name] = ours.seq
         return prunable(self._connection, self._state, covered)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.local.tenants import TenantLink
 from entgldb.messages.tenants import Quotas, Tenant, TenantState
 from entgldb.storage.postgres.catalogue import Catalogue
 from entgldb.storage.postgres.connection import Connection, ReplacedError
-from entgldb.storage.postgres.server import Server
+from entgldb.storage.postgres.processes import _NOW, ALIVE_MS, FORGET_MS, Processes
+from entgldb.storage.postgres.server import Server, server
 from entgldb.storage.postgres.store import LogReader, Store, as_sqlite
 from entgldb.storage.postgres.tenants import TenantRows
 from entgldb.storage.postgres.waking import NOTE_BYTES_MAX, Waking, notes, told
@@ -137,6 +140,72 @@ def test_of_two_processes_that_change_a_tenant_one_is_told_to_try_again() -> Non
     assert here.get(name) == limited
     assert here.look([name, "nobody"]) == {name: (limited, 1)}
     assert name in [one.name for one in here.page(name[:-1])]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"issuer": "https://b.example"},
+        {"state": TenantState.SUSPENDED.value},
+        {"since_ms": 2},
+        *({"quotas": Quotas(**{name: 9})} for name in ("documents", "bytes", "writes", "links", "origins")),
+    ],
+)
+def test_whatever_another_process_has_changed_of_a_tenant_is_not_overwritten(change: dict[str, Any]) -> None:
+    name, here = postgres.fresh_tenant(), catalogue()
+    row = Tenant(name, "https://a.example", TenantState.ACTIVE.value, 1)
+    here.put(row, None)
+    changed = replace(row, **change)
+    here.put(changed, row)
+    with pytest.raises(EntglError, match="was changed by another process"):
+        here.put(replace(row, issuer="https://c.example"), row)
+    assert here.get(name) == changed
+
+
+def test_a_page_of_the_catalogue_begins_behind_the_name_and_of_files_alone_nothing_is_removed() -> None:
+    name = postgres.fresh_tenant()
+    here = catalogue((name,))
+    here.put(Tenant(name, "", TenantState.ACTIVE.value, 1), None)
+    assert name in [one.name for one in here.page(name[:-1])]
+    assert name not in [one.name for one in here.page(name)]
+    assert name not in here.deleting()
+
+
+def test_a_tenant_that_is_made_again_meanwhile_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, here, looked = postgres.fresh_tenant(), catalogue(), server(postgres.address()).alone
+    deleted = Tenant(name, "", TenantState.DELETED.value, 0)
+    active = replace(deleted, state=TenantState.ACTIVE.value, since_ms=1)
+    here.put(deleted, None)
+
+    def alone(self: Server, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        found = looked(sql, parameters)
+        if found == [(name,)]:  # it was the oldest
+            monkeypatch.undo()
+            catalogue().put(active, deleted)
+        return found
+
+    with here.asked():
+        monkeypatch.setattr(Server, "alone", alone)
+    assert not here.forget_oldest()
+    assert here.get(name) == active
+    here.put(deleted, active)
+    assert here.forget_oldest()
+    assert here.get(name) is None
+
+
+def test_a_process_that_is_silent_is_not_shown_and_goes_after_a_day() -> None:
+    name, on = postgres.fresh_tenant(), server(postgres.address())
+    link = TenantLink(name, "lan-1", 1, "10.0.0.1:5")
+    one, other = (Processes(catalogue(), f"{name}-{which}") for which in "ab")
+    one.publish([link])
+    other.publish([])
+    for silent_ms, shown, kept in ((ALIVE_MS - 10_000, 1, 1), (ALIVE_MS, 0, 1), (FORGET_MS, 0, 0)):
+        on.alone(
+            f"UPDATE entgldb_processes SET seen_ms = {_NOW} - $2 WHERE process = $1", [f"{name}-a", silent_ms]
+        )
+        assert len(other.gateways(name)) == shown
+        other.publish([])
+        assert len(on.alone("SELECT 1 FROM entgldb_processes WHERE process = $1", [f"{name}-a"])) == kept
 
 
 def test_a_process_that_has_not_heard_that_a_tenant_is_shut_cannot_write_it(servers: list[Server]) -> None:
