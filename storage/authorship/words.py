@@ -23,6 +23,8 @@ _RANGE: Final = (_WORD, "word;")
 """';' is the character after ':'."""
 _FIRM: Final = ""
 """In place of an origin: of this word it is not known any more who has said it, and it stays."""
+ROUNDS_MAX: Final = 64
+"""So long a chain of words that take back one another is followed; of a longer one more words stay."""
 _Word = tuple[int, Origin, int]
 _Said = dict[Origin, list[_Word]]
 """Words by the log that each is about."""
@@ -72,16 +74,18 @@ def _counting(state: State, said: _Said) -> _Said:
     """The words that count, by the alternating fixpoint (Van Gelder 1993): those that nothing can speak
     against do, so those that they speak against do not, and so on. Of words in a circle all stay."""
     possible = said
-    while True:
-        sure = {
-            origin: [word for word in told if _counts(state, possible, word)] for origin, told in said.items()
-        }
-        left = {
-            origin: [word for word in told if _counts(state, sure, word)] for origin, told in said.items()
-        }
+    for _ in range(ROUNDS_MAX):
+        sure = _standing(state, said, against=possible)
+        left = _standing(state, possible, against=sure)
         if left == possible:
-            return left
+            break
         possible = left
+    return possible
+
+
+def _standing(state: State, said: _Said, *, against: _Said) -> _Said:
+    """Those of ``said`` that count where all of ``against`` do."""
+    return {origin: [word for word in told if _counts(state, against, word)] for origin, told in said.items()}
 
 
 def _add(connection: sqlite3.Connection, origin: Origin, said: list[_Word], word: _Word) -> None:

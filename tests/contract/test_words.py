@@ -152,3 +152,15 @@ def test_a_word_counts_again_where_the_one_that_ended_its_writer_does_not(
     assert cloud.expelled() == {node_of(gone.origin), node_of(second.origin)}
     assert cloud.vector()[first.origin][0] == len(said[0])
     assert second.origin not in cloud.vector()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_so_long_a_chain_of_words_is_followed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    monkeypatch.setattr(words, "ROUNDS_MAX", rounds)
+    one, two, three, four, five, cloud = map(bench.make, ("one", "two", "three", "four", "five", "cloud"))
+    chain = [(two, one, 0), (three, two, 0), (four, three, 0), (five, four, 0)]
+    said = spoken(bench, cloud, *chain)
+    bench.apply(cloud, [entry for word in said for entry in word], cloud=True)
+    assert cloud.expelled() == {"four", "two"} | ({"one"} if rounds == 1 else set())
