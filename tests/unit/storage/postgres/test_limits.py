@@ -213,3 +213,13 @@ def test_without_a_connection_left_nothing_is_lost(
     put(ours, 2)
     no_more_connections(-1)
     assert newcomer.execute("SELECT lsn FROM _entgldb_last").fetchone() == (2,)
+
+
+def test_a_process_has_so_many_connections_and_keeps_a_few_of_them(second: Server) -> None:
+    held = [second.lease() for _ in range(module.CONNECTIONS_MAX)]
+    with pytest.raises(EntglError, match=f"{module.CONNECTIONS_MAX} transactions of this process are open"):
+        second.lease()
+    for one in held:
+        second.give_back(one)
+    assert sum(not one.closed for one in held) == module.IDLE_MAX
+    second.give_back(second.lease())

@@ -247,10 +247,12 @@ def test_a_process_that_slept_while_a_tenant_was_deleted_and_made_again_knows_no
     with pytest.raises(EntglError, match="was deleted"):
         put(slept, 1, 2)
     anew = Store.connect(postgres.address(), name, "cloud", NOW)
+    put(anew, 3, 1)  # as often as the first was written
     slept.follow(-1)
     assert slept.origin == anew.origin != one.origin
     assert slept.answered(RequestId(bytes([1]) * 16, 1)) is None
-    assert put(slept, 1, 2) == ENTRIES
+    assert slept.answered(RequestId(bytes([3]) * 16, 1)) is not None
+    assert put(slept, 1, 2) == 2 * ENTRIES
 
 
 # --- waking ----------------------------------------------------------------------------------------

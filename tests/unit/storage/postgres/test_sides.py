@@ -106,6 +106,10 @@ def test_writes_of_other_tenants_are_answered_between_the_steps(taker: PostgresS
         assert other.get("users", f"own{answered}") is not None
     assert answered >= STEPS - 1
     assert (keys(taker), len(keys(other))) == (KEYS, answered)
+    while taker.tidy_merge():
+        pass
+    put(taker, 1, "own")
+    assert left_by_a_merge(taker) == [], "nobody notes any more what is written"
 
 
 def test_every_reader_sees_all_of_it_or_nothing(

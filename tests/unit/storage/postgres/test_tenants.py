@@ -7,15 +7,17 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from entgldb.messages.administration import Event
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.errors import NotFoundError
+from entgldb.messages.errors import EntglError, NotFoundError
 from entgldb.storage.audit.reading import newest, verify
 from entgldb.storage.audit.rows import Act
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.postgres import tenants
+from entgldb.storage.postgres.server import PostgresFault
 from entgldb.storage.postgres.store import LogReader, Store, source
 from entgldb.storage.postgres.tenants import TenantRows, copy_out
 from entgldb.storage.recovery import backup
@@ -118,6 +120,18 @@ def test_rows_that_take_long_are_removed_in_smaller_steps_and_after_a_crash(
     assert (left[1], left[-1]) == (41, 0)
     assert len({*left}) > 2
     assert left == sorted(left, reverse=True)
+
+
+def test_a_row_that_takes_longer_than_any_statement_may_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def late(*_: object) -> None:
+        raise PostgresFault(psycopg.errors.QueryCanceled("it took too long"))
+
+    monkeypatch.setattr(tenants._Removal, "_remove", late)
+    rows, gone = TenantRows(postgres.address(), TenantFiles(tmp_path)), filled(1).on.tenant
+    with pytest.raises(EntglError, match="it took too long"):
+        any(rows.remove(gone) for _ in range(20))
 
 
 def test_a_name_that_was_used_once_more_leaves_nothing_of_what_came_later(
