@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
-from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS, known_outside, unbelieved
+from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS, known_outside
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.testing.edges import VirtualSecrets
 from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key, proof_of
@@ -255,28 +255,6 @@ def test_the_key_of_one_that_was_expelled_counts_no_more_whomever_it_names_as_it
     assert known_outside(rig.store, rig.ring)
 
 
-@pytest.mark.parametrize(("third", "made"), [(("n1", "n3"), True), (("n3",), False), (("n2", "n3"), True)])
-def test_another_key_is_made_by_a_node_of_which_all_have_heard_that_have_not_heard_of_the_last_maker(
-    third: tuple[str, ...], *, made: bool
-) -> None:
-    rig, elsewhere = Rig(), Store.memory("n3", b"3" * 32, NOW)
-    for store, number, members in (
-        (elsewhere, 1, ("n1", "n3")),
-        (elsewhere, 2, third),
-        (Store.memory("n2", b"2" * 32, NOW), 3, ("n1", "n2")),
-    ):
-        key_id = id_of(Secret(bytes([number]) * 32))
-        chain = [[rig.ring.held()[0], ""], [key_id, "cd" * 64]]
-        known = {name: {"Key": "", "Sealed": ""} for name in members}
-        body = json.dumps({"By": "", "For": known, "Chain": chain}).encode()
-        first = store.last_lsn() + 1
-        with store.group():
-            store.write(rig.request(), [Write(KEYS, key_id, body)], NOW + number, system=True)
-        with rig.store.group():
-            rig.store.apply([Entry(row.header, row.body) for row in store.rows(first, 1)], NOW)
-    assert unbelieved(rig.store) is made
-
-
 def test_a_node_without_a_cluster_key_makes_none() -> None:
     bench = Bench()
     (refused,) = bench.ask(RotateKey(RequestId(b"c" * 16, 9)))
@@ -343,20 +321,6 @@ def test_a_member_without_a_box_comes_by_the_old_key_and_gets_another_once_it_ha
     assert after is not None
     assert after.key_id != rotation.key_id
     assert after.lacking == []
-
-
-def test_another_key_is_made_once_all_that_lack_it_have_told_a_box() -> None:
-    rig = Rig()
-    rig.row("n2", Box="")
-    rig.row("n4", Box="")
-    rig.rotate()
-    made = []
-    for name in ("n2", "n4"):
-        rig.row(name)
-        rig.ask(NoteSelf())
-        rig.ctx.run(TEND_SECONDS)
-        made.append(len(rig.store.documents(KEYS)))
-    assert made == [1, 2]
 
 
 def test_an_older_key_is_held_for_a_member_that_was_away_although_nobody_else_may_come_by_it() -> None:
