@@ -285,12 +285,8 @@ def attached(directory: Path, admin_port: int, node_port: int) -> Iterator[Attac
         try:
             yield Attached(system, host_wire.address_of(node_port))
         finally:
-            _detach(system)
-
-
-def _detach(system: Any) -> None:
-    """Close every socket of a system that was attached to; Thespian would leave them to the collector."""
-    _close_sockets(system._systemBase.transport)
+            # Thespian would leave them to the collector
+            _close_sockets(system._systemBase.transport)
 
 
 def _half_made(fault: InvalidActorAddress) -> Any:

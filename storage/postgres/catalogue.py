@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.schema import to_array
-from entgldb.messages.tenants import Quotas, Tenant, TenantState
+from entgldb.messages.tenants import Tenant, TenantState
 from entgldb.storage.file.faults import translating
 from entgldb.storage.postgres import identity, schema
 from entgldb.storage.postgres.server import Server, server
+from entgldb.storage.tenants.catalogue import as_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +48,12 @@ class Catalogue:
     def get(self, name: str) -> Tenant | None:
         with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant = $1", [name])
-        return _tenant(rows[0]) if rows else None
+        return as_tenant(rows[0]) if rows else None
 
     def page(self, after: str) -> list[Tenant]:
         with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant > $1 ORDER BY tenant LIMIT {PAGE_ROWS_MAX}", [after])
-        return [_tenant(row) for row in rows]
+        return [as_tenant(row) for row in rows]
 
     def states(self) -> dict[str, int]:
         with self.asked() as on:
@@ -75,7 +76,7 @@ class Catalogue:
                 f"SELECT version, {_COLUMNS} FROM entgldb_tenants WHERE tenant = ANY($1)",  # noqa: S608 -- constants
                 [list(tenants)],
             )
-        return {name: (_tenant((name, *row)), version) for version, name, *row in rows}
+        return {name: (as_tenant((name, *row)), version) for version, name, *row in rows}
 
     def put(self, row: Tenant, before: Tenant | None) -> None:
         """Write a row anew that was ``before`` when it was read. Raises EntglError ``busy`` where not."""
@@ -115,8 +116,3 @@ class Catalogue:
 
 def _values(row: Tenant) -> list[object]:
     return [row.issuer, row.state, row.since_ms, *to_array(row.quotas)]
-
-
-def _tenant(row: tuple[Any, ...]) -> Tenant:
-    name, issuer, state, since_ms, *quotas = row
-    return Tenant(name, issuer, state, since_ms, Quotas(*quotas))

@@ -92,12 +92,6 @@ class Store(store.Store):
             hint="VACUUM there",
         )
 
-    def close(self) -> None:
-        """Stop in good order."""
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
-        self.connection.close()
-
     def follow(self, version: int) -> None:
         """Take up what another process has written, where this one is not at ``version`` of the tenant's row.
 

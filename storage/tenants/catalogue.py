@@ -33,13 +33,13 @@ class Catalogue:
 
     def get(self, name: str) -> Tenant | None:
         row = self._connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
-        return None if row is None else _tenant(row)
+        return None if row is None else as_tenant(row)
 
     def page(self, after: str) -> list[Tenant]:
         rows = self._connection.execute(
             f"{_SELECT} WHERE name > ? ORDER BY name LIMIT ?", (after, PAGE_ROWS_MAX)
         )
-        return [_tenant(row) for row in rows]
+        return [as_tenant(row) for row in rows]
 
     def states(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT state, count(*) FROM _entgldb_tenants GROUP BY state"))
@@ -68,6 +68,7 @@ class Catalogue:
         )
 
 
-def _tenant(row: tuple[Any, ...]) -> Tenant:
+def as_tenant(row: tuple[Any, ...]) -> Tenant:
+    """A row of the catalogue, here or on PostgreSQL."""
     name, issuer, state, since_ms, *quotas = row
     return Tenant(name, issuer, state, since_ms, Quotas(*quotas))

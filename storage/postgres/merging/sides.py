@@ -37,6 +37,10 @@ _GONE: Final = (
 _OURS, _NEXT = "_entgldb_", "_entgldb_next_"
 _DOCUMENTS: Final = "_entgldb_documents"
 _ROWS: Final = {_DOCUMENTS: FIELDS, "_entgldb_conflicts": CONFLICT}
+_WRITES: Final = {
+    table: f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * (columns.count(',') + 1))})"  # noqa: S608 -- constants
+    for table, columns in _ROWS.items()
+}
 _TAKEN_OUT: Final = (
     "DELETE FROM {} WHERE tenant = $1 AND collection = $2 AND key = ANY($3) RETURNING CAST({} AS INT)"
 )
@@ -104,13 +108,11 @@ class Sides(Shadow):
         desk, before = self.desk(), 0
         for table, columns in _ROWS.items():
             desk.execute(f"DELETE FROM {table}")  # noqa: S608 -- constants
-            marks = ", ".join("?" * (columns.count(",") + 1))
-            write = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 -- constants
             shown = f"SELECT {columns} FROM {table.replace(_OURS, _NEXT)} WHERE collection = ? AND key IN (?)"  # noqa: S608 -- constants
             gone = _TAKEN_OUT.format(table[1:], "body IS NOT NULL" if table == _DOCUMENTS else "false")
             for collection, keys in self._places.items():
                 before += sum(live for (live,) in self._on.ask(gone, self._on.tenant, collection, keys))
-                desk.executemany(write, self._on.execute_any(shown, (collection,), keys))
+                desk.executemany(_WRITES[table], self._on.execute_any(shown, (collection,), keys))
         desk.execute("DELETE FROM _entgldb_quarantine")
         desk.executemany(_SET_ASIDE, self._on.execute(_ASIDE))
         desk.execute("DELETE FROM _entgldb_origins")
@@ -119,18 +121,15 @@ class Sides(Shadow):
 
     def settle(self) -> None:
         for table, columns in _ROWS.items():
-            marks = ", ".join("?" * (columns.count(",") + 1))
             made = self.desk().execute(f"SELECT {columns} FROM {table} ORDER BY id")  # noqa: S608 -- constants
-            self._connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", made)  # noqa: S608 -- constants
+            self._connection.executemany(_WRITES[table], made)
 
     def live(self) -> int:
-        found: int = self.desk().execute(_LIVE).fetchone()[0]
-        return found
+        return int(self.desk().execute(_LIVE).fetchone()[0])
 
     def conflicts(self) -> int:
         """Of the keys in ``temp.scope``: all are counted, and those beyond their cap go, in the end."""
-        found: int = self.desk().execute(_CONFLICTS).fetchone()[0]
-        return found
+        return int(self.desk().execute(_CONFLICTS).fetchone()[0])
 
     @contextmanager
     def entered(self) -> Iterator[None]:
