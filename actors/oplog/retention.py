@@ -60,9 +60,9 @@ class Retention:
         """Tell the store what may go, unless it is still busy with the last step."""
         if self._up_since_ms is None:
             self._up_since_ms = self._lived_ms(ctx)
-        if self._asked_at is not None and ctx.monotonic() - self._asked_at < ANSWER_SECONDS:
-            return
         if self._asked_at is not None:
+            if ctx.monotonic() - self._asked_at < ANSWER_SECONDS:
+                return
             self._asked_at = self._passed = None
         found = self.survey(ctx)
         self._ripen(found, self._ours())

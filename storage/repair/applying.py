@@ -12,13 +12,13 @@ from entgldb.messages.model import EXPELLED, Entry, Origin, Version
 from entgldb.storage.authorship import authors, words
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file.state import Known
-from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members, unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier, note_signature
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import CannotApply
 from entgldb.storage.repair import healing
+from entgldb.storage.repair.strangers import Strangers
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.ended import ending, signatures_in

@@ -11,7 +11,6 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.model import EXPELLED, Origin, node_of
 from entgldb.storage.authorship import runs, words
 from entgldb.storage.file.faults import translating
-from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.recorded import vouches
@@ -19,6 +18,7 @@ from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail, last_seen
+from entgldb.storage.repair.strangers import Strangers
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Preface

@@ -18,13 +18,13 @@ from entgldb.storage.authorship import identity
 from entgldb.storage.file import open as opening
 from entgldb.storage.file.scratch import TABLES
 from entgldb.storage.file.state import State
-from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import append, apply, evicting, prune, requests
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.held import Held
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.installing import Installing
+from entgldb.storage.repair.strangers import Strangers
 from entgldb.storage.rules.chain import Link
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.header import Header

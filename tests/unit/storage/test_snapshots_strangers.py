@@ -9,7 +9,7 @@ import pytest
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Entry
 from entgldb.messages.wire import Member
-from entgldb.storage.file import strangers
+from entgldb.storage.repair import strangers
 from entgldb.storage.rules.clock import from_ms
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.results import Installed

@@ -21,11 +21,10 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
 from entgldb.messages.wire import Member
 from entgldb.storage.documents.query import Documents
-from entgldb.storage.file import strangers
 from entgldb.storage.log import apply, evicting, held, requests, writes
 from entgldb.storage.log import read as log
 from entgldb.storage.log.deciding import checked
-from entgldb.storage.repair import forks
+from entgldb.storage.repair import forks, strangers
 from entgldb.storage.rules import header
 from entgldb.storage.rules.header import PUT, Header, digest
 from entgldb.storage.rules.incarnations import Why
