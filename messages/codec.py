@@ -19,7 +19,7 @@ from entgldb.messages.limits import (
     PACK_BYTES,
     STRING_BYTES_MAX,
 )
-from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_array
+from entgldb.messages.schema import RECORDS, REGISTRY, Channel, Message, from_array, prepare, to_array
 
 _VOCABULARY: Final = (
     "administration",
@@ -52,11 +52,13 @@ def known_messages() -> dict[int, type[Message]]:
 
 
 def compile_for_actors() -> None:
-    """Make the readers and writers of all that nodes and actors tell each other, which are else made at the
-    first use: before a fork, that all share them."""
+    """Make what writes, reads and builds all that nodes and actors tell each other, which is else made at the
+    first use: before a fork, that all share it."""
     for cls in known_messages().values():
         if Channel.CLIENT not in cls.CHANNELS:
-            cls._read, cls._write  # noqa: B018 -- a look makes them
+            prepare(cls)
+    for part in RECORDS:
+        prepare(part)
 
 
 def encode(message: Message, request_id: int = 0) -> bytes:

@@ -120,12 +120,15 @@ class Message(Record):
 
 
 REGISTRY: dict[int, type[Message]] = {}
+RECORDS: list[type[Record]] = []
+"""All that can stand in a message."""
 
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[_T]) -> type[_T]:
     """Make ``cls`` frozen, slotted and able to travel inside messages."""
     made: type[_T] = _slotted(cls)
+    RECORDS.append(made)  # type: ignore[arg-type]  # the decorator may be on anything, and is on records
     return made
 
 
@@ -149,6 +152,13 @@ def message(tag: int, *channels: Channel, admin: bool = False) -> Callable[[type
         return made  # type: ignore[no-any-return]  # the slots make a new class, typed Any here
 
     return make
+
+
+def prepare(cls: type[Record]) -> None:
+    """Make what is else made when the first value is built, written or read: an exec each."""
+    cls._read, cls._write  # noqa: B018 -- a look makes them
+    if cls.__init__ is _first_init:
+        _make_init(cls)
 
 
 def to_array(value: Record) -> list[Any]:
@@ -191,13 +201,17 @@ def _slotted(cls: Any) -> Any:
 def _first_init(self: Any, *values: Any, **named: Any) -> None:
     """Make the class's own ``__init__`` when its first value is made, and call it."""
     cls = type(self)
+    _make_init(cls)
+    cls.__init__(self, *values, **named)
+
+
+def _make_init(cls: Any) -> None:
     setters = {f"_set_{name}": getattr(cls, name).__set__ for name in cls._names}
     takes = ", ".join(f"{n}=_defaults[{n!r}]" if n in cls._defaults else n for n in cls._names)
     body = "; ".join(f"_set_{name}(self, {name})" for name in cls._names) or "pass"
     space: dict[str, Any] = {**setters, "_defaults": cls._defaults}
     exec(f"def __init__({', '.join(filter(None, ['self', takes]))}): {body}", space)  # noqa: S102 -- as dataclasses do; of our own names
     cls.__init__ = space["__init__"]
-    cls.__init__(self, *values, **named)
 
 
 def _values(value: Any) -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ def preload(given: settings.SyncSettings) -> None:
     for name in EDGES:
         if name not in spared:
             import_module(f"entgldb.actors.{name}")
-    for name in ("store", "log.read"):
+    for name in ("store", "log.read", "file.swap", "file.upgrade"):
         import_module(f"entgldb.storage.{name}")
     codec.compile_for_actors()
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # OpenSSL makes its tables for the first one, 1.6 MB
