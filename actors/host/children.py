@@ -18,21 +18,21 @@ from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
-_prctl: Final = ctypes.CDLL(None).prctl
+_LIBC: Final = ctypes.CDLL(None)
 """Loaded once for all that are forked: each load makes a class, in pages of the process that loads."""
 
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that forked it is gone."""
     parent = multiprocessing.parent_process()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent.pid:
         os._exit(1)
 
 
 def name_process(name: str) -> None:
     """So that ``ps`` and ``top`` tell the actors apart."""
-    _prctl(_PR_SET_NAME, f"entgldb-{name}".encode(), 0, 0, 0)
+    _LIBC.prctl(_PR_SET_NAME, f"entgldb-{name}".encode(), 0, 0, 0)
 
 
 def child_pids(pid: int) -> set[int]:
