@@ -3,7 +3,7 @@
 Towards the actor there is a deque and one wake-up descriptor, written to once however much has
 arrived; towards the loop there is another deque and one ``call_soon_threadsafe``. Waking for every
 event instead costs three quarters of the throughput. Loop and thread begin with the first work that there is:
-most nodes have no link to a cloud, and each pair costs its process a megabyte.
+most nodes have no link to a cloud, and each pair costs its process half a megabyte.
 """
 
 from __future__ import annotations
