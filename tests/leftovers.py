@@ -31,7 +31,7 @@ def left() -> dict[int, str]:
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
-            environment = _read(folder / "environ").split("\0")
+            environment = _read(folder / "environ").rstrip("\0").split("\0")
             command = _read(folder / "cmdline").replace("\0", " ").strip()
             if wanted in environment and command and OWN not in command:
                 test = next((line for line in environment if line.startswith(f"{TEST}=")), TEST)

@@ -35,7 +35,7 @@ ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = [sys.executable, "-m", "entgldb"]
 STARTERS: Final = {"bench", "cluster", "demo"}
 """Verbs that start nodes: each has a server of its own, as their parent."""
-ROOM: Final = 1 << 16
+ROOM: Final = 1 << 13
 """Bytes that /proc has room for, of arguments and of environment."""
 FILLER: Final = "ROOM_OF_ENVIRONMENT"
 READ_AT_START: Final = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"MALLOC_")
@@ -161,7 +161,8 @@ def _wanted(
         return None
     lines = _lines() if environment is None else environment
     read = _servers[0].read_at_start if _servers else _read_at_start(_lines())
-    if sum(map(len, lines)) + len(lines) > ROOM or _read_at_start(lines) != read:
+    longest = max(sum(map(len, texts)) + len(texts) for texts in (lines, command))
+    if longest > ROOM or _read_at_start(lines) != read:
         return None
     place = os.getcwd() if folder is None else os.fsdecode(folder)
     if not os.path.isdir(place):

@@ -119,7 +119,7 @@ def _pids() -> list[int]:
 
 def _environment(pid: int) -> list[bytes]:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return []
 
