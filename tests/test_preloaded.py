@@ -123,6 +123,12 @@ def test_one_with_wishes_of_its_own_is_started(wishes: dict[str, Any]) -> None:
             child.terminate()
 
 
+def test_one_for_whom_python_runs_something_at_its_start_is_started(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    test_one_with_wishes_of_its_own_is_started({"env": {**os.environ, "PYTHONPATH": path}})
+
+
 def test_what_starts_nodes_is_their_parent(tmp_path: Path) -> None:
     command = [*PROGRAM, "cluster", str(tmp_path / "c"), "--lan", "1", "--cloud", "0", "--json"]
     with preloaded(), subprocess.Popen(command, stdout=subprocess.PIPE) as starter:

@@ -162,7 +162,7 @@ def _wanted(
     lines = _lines() if environment is None else environment
     read = _servers[0].read_at_start if _servers else _read_at_start(_lines())
     longest = max(sum(map(len, texts)) + len(texts) for texts in (lines, command))
-    if longest > ROOM or _read_at_start(lines) != read:
+    if longest > ROOM or _read_at_start(lines) != read or _is_customized(lines):
         return None
     place = os.getcwd() if folder is None else os.fsdecode(folder)
     if not os.path.isdir(place):
@@ -183,6 +183,12 @@ def _lines() -> list[bytes]:
 
 def _read_at_start(lines: list[bytes]) -> set[bytes]:
     return {line for line in lines if line.startswith(READ_AT_START) and not line.startswith(PATH)}
+
+
+def _is_customized(lines: list[bytes]) -> bool:
+    """Whether Python finds something to run at its start, such as a clock of a test's own."""
+    folders = b"".join(line.removeprefix(PATH) for line in lines if line.startswith(PATH))
+    return any(Path(folder, "sitecustomize.py").exists() for folder in os.fsdecode(folders).split(os.pathsep))
 
 
 # --- in the process that waits, and in those that it forks --------------------------------------------
