@@ -46,13 +46,12 @@ def restart_all(stage: Stage) -> str:
         _name_initial_peers(stage, member.directory / FILE_NAME)
     begun = time.monotonic()
     playground.start()
-    equal(playground.lan)
+    linked(stage, new, stage.gateway())
+    seconds = time.monotonic() - begun
+    equal([*playground.lan, new])
     require(digest(playground.lan[0]) == wanted, "documents differ from those before the restart")
     listed(stage, {new.node_id: True, MARKER: False})
-    linked(stage, new, stage.gateway())
     linked(stage, old, None)
-    equal([*playground.lan, new])
-    seconds = time.monotonic() - begun
     files = check_secrets(stage)
     count = sum(playground.lan[0].db[name].count() for name in playground.lan[0].db.collections())
     return (
