@@ -113,7 +113,7 @@ def stop() -> None:
 def preloaded() -> Iterator[None]:
     """In the block a child that runs a verb is forked. Any other child, and one with wishes that only a real
     start can fulfil, is started as ever."""
-    # where every Popen comes by
+    # where every Popen comes by, but for those that a later Python gives to posix_spawn
     started = subprocess._fork_exec
 
     def fork_exec(*given: Any) -> int:
@@ -126,7 +126,10 @@ def preloaded() -> Iterator[None]:
         streams = [fd if fd >= 0 else number for number, fd in enumerate((given[6], given[9], given[11]))]
         return _servers[0].fork(wanted, streams)
 
-    with patch.object(subprocess, "_fork_exec", fork_exec):
+    with (
+        patch.object(subprocess, "_fork_exec", fork_exec),
+        patch.object(subprocess, "_USE_POSIX_SPAWN", False),
+    ):
         yield
 
 
