@@ -122,8 +122,8 @@ def flood(port: int) -> None:
     """Half-open connections that stay, and as many handshakes and beacons as this machine comes to."""
     opened = [half_open(port) for _ in range(HALF_OPEN)]
     print("stands", flush=True)
-    handshakes, beacons = asyncio.run(_sent(port))
-    print(f"{handshakes / SECONDS:.0f} handshakes/s, {beacons / SECONDS:.0f} beacons/s", flush=True)
+    begun, answered, beacons = (count / SECONDS for count in asyncio.run(_sent(port)))
+    print(f"{begun:.0f} handshakes/s, {answered:.0f} answered, {beacons:.0f} beacons/s", flush=True)
     for one in opened:
         one.close()
 
@@ -135,13 +135,14 @@ def half_open(port: int) -> socket.socket:
     return made
 
 
-async def _sent(port: int) -> tuple[int, int]:
+async def _sent(port: int) -> tuple[int, int, int]:
+    """Handshakes begun, those of them that the node has answered, and beacons."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     hellos = [_hello(context) for _ in range(int(HANDSHAKES * SECONDS))]
     beacons, before = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), beacon()
     beacons.setblocking(False)
-    answers, told, running = 0, 0, set[asyncio.Task[bool]]()
+    most, answers, told, running = len(hellos), 0, 0, set[asyncio.Task[bool]]()
     begun = now = time.monotonic()
     with beacons:
         while now < begun + SECONDS:
@@ -157,7 +158,7 @@ async def _sent(port: int) -> tuple[int, int]:
             answers += sum(task.result() for task in over)
             now = time.monotonic()
         done, _ = await asyncio.wait(running, timeout=10) if running else (set(), None)
-    return answers + sum(task.result() for task in done), told
+    return most - len(hellos), answers + sum(task.result() for task in done), told
 
 
 def _hello(context: ssl.SSLContext) -> bytes:
