@@ -21,7 +21,7 @@ from entgldb.storage.repair import healing
 from entgldb.storage.repair.strangers import Strangers
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.ended import ending, signatures_in
+from entgldb.storage.rules.ended import PROOFS_MAX, ending, signatures_in
 from entgldb.storage.rules.header import MERGE, body_text, decode
 from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.rules.results import Outcome
@@ -164,4 +164,4 @@ def _proofs(entries: Iterable[Entry]) -> dict[str, list[bytes]]:
                 stamp = (header.hlc, header.origin)
                 merging = read_merging(body_text(header, entry.body), stamp)
                 found[header.key] += signatures_in(healing.own_fields(merging, stamp))
-    return dict(found)
+    return {key: list(dict.fromkeys(proofs))[:PROOFS_MAX] for key, proofs in found.items()}

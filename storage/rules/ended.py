@@ -17,6 +17,9 @@ from entgldb.storage.rules.header import DELETE, Header, is_origin
 
 _ANY: Final = "0" * 32
 """No key has this incarnation."""
+PROOFS_MAX: Final = 64
+"""Members whose proof of an end stands in its document, and signatures that are looked at there. All members
+have the same one, and some may leave."""
 _SIGNATURE: Final = re.compile(f"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 
 
@@ -77,7 +80,8 @@ def said_in(body: str | bytes | None) -> dict[str, dict[str, Any]]:
 
 def signatures_in(body: str | bytes | None) -> list[bytes]:
     """The signatures of the last entry that counts, as members say: mostly one; none where nobody had it."""
-    return [bytes.fromhex(text) for text in dict.fromkeys(said_in(body).get("Signatures", {}).values())]
+    found = dict.fromkeys(said_in(body).get("Signatures", {}).values())
+    return [bytes.fromhex(text) for text in list(found)[:PROOFS_MAX]]
 
 
 def _members(found: Any, name: str) -> dict[str, Any]:

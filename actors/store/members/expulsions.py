@@ -7,7 +7,6 @@ where the log that said it first has been given an end meanwhile.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.store.members import nodes
@@ -20,10 +19,15 @@ from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending, said_in, signatures_in
-
-PROOFS_MAX = 64
-"""Members whose proof of an end stands in its document: they have all the same one, and some may leave."""
+from entgldb.storage.rules.ended import (
+    PROOFS_MAX,
+    any_log,
+    ending,
+    is_any_log,
+    read_ending,
+    said_in,
+    signatures_in,
+)
 
 
 def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
@@ -90,10 +94,11 @@ def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write
     own, now_ms = node_of(keeper.store.origin), ctx.now_ms()
     found = []
     for key in keys:
-        body = said_in(keeper.store.get(EXPELLED, key))
+        stored = keeper.store.get(EXPELLED, key)
+        body = said_in(stored)
         # a member could fill a document with names, so that no word of another has room
         body["Said"] = {**dict(sorted(body["Said"].items())[:MEMBERS_MAX]), own: now_ms}
-        proof = _proof(keeper, key, body)
+        proof = _proof(keeper, key, stored)
         if proof is not None:
             shown = dict(sorted(body.get("Signatures", {}).items())[: PROOFS_MAX - 1])
             body["Signatures"] = {**shown, own: proof.hex()}
@@ -101,13 +106,13 @@ def _writes(keeper: Writer, keys: list[str], ctx: Context) -> tuple[client.Write
     return tuple(found)
 
 
-def _proof(keeper: Writer, key: str, body: dict[str, Any]) -> bytes | None:
+def _proof(keeper: Writer, key: str, stored: bytes | None) -> bytes | None:
     """The signature of the last entry that counts: the one that stands here, or that another has said."""
     end = read_ending(key)
     last = keeper.store.entries([end]) if end is not None else []
     if last and last[0].signature is not None:
         return last[0].signature
-    others = [*keeper.store.applying.proofs.get(key, ()), *signatures_in(json.dumps(body))]
+    others = [*keeper.store.applying.proofs.get(key, ()), *signatures_in(stored)]
     return others[0] if others else None
 
 

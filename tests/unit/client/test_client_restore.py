@@ -77,6 +77,14 @@ def replace(way: str, directory: Path, saved: Path) -> list[str]:
     return OLD
 
 
+def backed_up(home: Path, target: Path) -> None:
+    """A file whose backup has the first of its documents alone."""
+    home.mkdir()
+    put(home, *OLD[:1])
+    backup.write(home, target, "1", NOW, lambda done, of: None)
+    put(home, *OLD[1:])
+
+
 @pytest.mark.parametrize("way", ["restore", "rebuild", "compact"])
 @pytest.mark.parametrize("begun", [True, False], ids=["in its midst", "before its first page"])
 def test_a_search_reads_the_file_in_which_it_began(
@@ -85,10 +93,7 @@ def test_a_search_reads_the_file_in_which_it_began(
     """It has a connection of its own, made with the first search; the next one reads the new file."""
     monkeypatch.setattr(finding, "PAGE_ROWS_MAX", 3)
     home = tmp_path / "home"
-    home.mkdir()
-    put(home, *OLD[:1])
-    backup.write(home, tmp_path / "b.db", "1", NOW, lambda done, of: None)
-    put(home, *OLD[1:])
+    backed_up(home, tmp_path / "b.db")
     with Database(home) as db:
         documents = db.documents
         assert documents.get("users", OLD[0]) == {"n": 1}
@@ -106,10 +111,7 @@ def test_a_file_that_comes_while_a_search_opens_the_old_one_is_not_mixed_with_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     home, opened = tmp_path / "home", query.open_reader
-    home.mkdir()
-    put(home, *OLD[:1])
-    backup.write(home, tmp_path / "b.db", "1", NOW, lambda done, of: None)
-    put(home, *OLD[1:])
+    backed_up(home, tmp_path / "b.db")
     with Database(home) as db:
         documents = db.documents
 

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from entgldb.actors.store.members import expulsions
-from entgldb.actors.store.members.expulsions import PROOFS_MAX
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
 from entgldb.messages.limits import BODY_BYTES_MAX, ORIGINS_MAX
@@ -16,7 +15,15 @@ from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signatures_in
+from entgldb.storage.rules.ended import (
+    PROOFS_MAX,
+    any_log,
+    ending,
+    read_ending,
+    read_expulsion,
+    said_in,
+    signatures_in,
+)
 from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
@@ -203,6 +210,9 @@ def test_keys_and_bodies_that_are_none_say_nothing() -> None:
     ab, cd = b"\xab" * 64, b"\xcd" * 64
     told = {"Said": {"n1": 1, "n3": 3}, "Signatures": {"n1": ab.hex(), "n2": cd.hex(), "n3": ab.hex()}}
     assert signatures_in(json.dumps(told)) == [ab]
+    names = [f"m{number:03}" for number in range(PROOFS_MAX + 1)]
+    many = {"Said": dict.fromkeys(names, 1), "Signatures": {name: f"{name[1:]:>0128}" for name in names}}
+    assert len(signatures_in(json.dumps(many))) == PROOFS_MAX
 
 
 def known(bench: Bench, name: str) -> None:
